@@ -1,0 +1,269 @@
+"""Random views of radiographs, drawn per image and computed per batch, on whatever device.
+
+Crop, rotation and flip are one affine map and cost one resampling; brightness, contrast, blur
+and noise follow. `draw` decides, `apply` computes: what was drawn can be inspected, replayed,
+or set by hand, and a mask can be sent through the same geometry with `warp`.
+
+Every augmentation stands for something that differs between two exposures of the same chest
+and says nothing about disease; `Augmentation` gives the reason beside each setting.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from scxr.errors import InputError
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What may be drawn, and how often. All sizes are relative, except the blur's (pixels)."""
+
+    crop_scale: tuple[float, float] = (0.4, 1.0)
+    """Share of the picture's area that a view shows: collimation and patient size differ, and a
+    network that compares two crops has to recognise anatomy, not the frame."""
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    """Width over height of the crop: detector formats and squashed pictures differ."""
+    flip: float = 0.5
+    """Probability of a left-right flip. It is cheap variety, but not innocent: the heart is on
+    the left, and a finding that has a side loses it."""
+    rotation: float = 10.0
+    """Largest rotation, degrees, either way: patients do not stand straight."""
+    brightness: float = 0.2
+    """Largest relative change of brightness: exposure (tube current and time) differs."""
+    contrast: float = 0.2
+    """Largest relative change of contrast: tube voltage and the detector's curve differ."""
+    jitter_p: float = 0.8
+    """Probability that brightness and contrast change at all."""
+    blur_sigma: tuple[float, float] = (0.1, 1.0)
+    """Range of the Gaussian's standard deviation, pixels of the view: focal spot, motion and
+    detector blur the same chest differently."""
+    blur_p: float = 0.5
+    """Probability of a blur."""
+    blur_kernel: int = 9
+    """Width of the blur's kernel, pixels, odd."""
+    noise_std: float = 0.05
+    """Standard deviation of the added noise, share of the grey range: fewer photons, more
+    quantum noise."""
+
+    def __post_init__(self) -> None:
+        low, high = self.crop_scale
+        if not 0 < low <= high <= 1:
+            raise InputError(
+                f"crop_scale is {self.crop_scale}, but needs 0 < smallest <= largest <= 1."
+            )
+        if self.blur_kernel % 2 == 0:
+            raise InputError(f"blur_kernel is {self.blur_kernel}, but must be odd.")
+
+
+@dataclass(frozen=True)
+class AugmentationParameters:
+    """What was drawn for a batch of B images; every field is a tensor of shape (B,)."""
+
+    centre_x: Tensor
+    centre_y: Tensor
+    """Centre of the crop, in [0, 1] from left and from top."""
+    width: Tensor
+    height: Tensor
+    """Size of the crop as a share of the picture's width and height, in (0, 1]."""
+    angle: Tensor
+    """Rotation about the crop's centre, degrees, counter-clockwise as seen."""
+    flip: Tensor
+    """True where the view is mirrored left to right."""
+    brightness: Tensor
+    """Factor, 1 = unchanged."""
+    contrast: Tensor
+    """Factor about the view's mean, 1 = unchanged."""
+    sigma: Tensor
+    """Standard deviation of the blur, pixels; 0 = none."""
+    noise: Tensor
+    """Standard deviation of the noise, share of the grey range; 0 = none."""
+    noise_seed: int = 0
+    blur_kernel: int = 9
+
+    @classmethod
+    def identity(cls, batch: int, **changes: float) -> AugmentationParameters:
+        """The whole picture, unchanged, for `batch` images; `changes` set fields for them all.
+
+        >>> AugmentationParameters.identity(1, angle=10.0).angle
+        tensor([10.])
+        """
+        values = {
+            "centre_x": 0.5,
+            "centre_y": 0.5,
+            "width": 1.0,
+            "height": 1.0,
+            "angle": 0.0,
+            "flip": False,
+            "brightness": 1.0,
+            "contrast": 1.0,
+            "sigma": 0.0,
+            "noise": 0.0,
+        }
+        scalars = {k: changes.pop(k) for k in ("noise_seed", "blur_kernel") if k in changes}
+        unknown = set(changes) - set(values)
+        if unknown:
+            raise InputError(f"No such augmentation parameter: {', '.join(sorted(unknown))}.")
+        tensors = {k: torch.full((batch,), changes.get(k, v)) for k, v in values.items()}
+        tensors["flip"] = tensors["flip"].bool()
+        return cls(**tensors, **scalars)  # type: ignore[arg-type]
+
+    def to(self, device: torch.device | str) -> AugmentationParameters:
+        """The same draw on another device."""
+        moved = {
+            f.name: value.to(device, non_blocking=True)
+            for f in fields(self)
+            if isinstance(value := getattr(self, f.name), Tensor)
+        }
+        return replace(self, **moved)
+
+
+def draw(settings: Augmentation, batch: int, generator: torch.Generator) -> AugmentationParameters:
+    """Draw the parameters of one view for each of `batch` images, on the CPU.
+
+    The crop follows Inception's random resized crop (Szegedy et al. 2015, arXiv:1409.4842): area
+    uniform, aspect ratio log-uniform, position uniform. A crop that would not fit is narrowed to
+    the picture instead of drawn again, so that no image ever needs a second try.
+    """
+
+    def uniform(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(batch, generator=generator)
+
+    def happens(probability: float) -> Tensor:
+        return torch.rand(batch, generator=generator) < probability
+
+    def factor(strength: float) -> Tensor:
+        return uniform(max(0.0, 1 - strength), 1 + strength)
+
+    area = uniform(*settings.crop_scale)
+    low, high = (torch.tensor(r).log().item() for r in settings.crop_ratio)
+    root_ratio = uniform(low, high).div(2).exp()
+    width = (area.sqrt() * root_ratio).clamp(max=1.0)
+    height = (area.sqrt() / root_ratio).clamp(max=1.0)
+    jitter, blur = happens(settings.jitter_p), happens(settings.blur_p)
+    one, zero = torch.ones(batch), torch.zeros(batch)
+    return AugmentationParameters(
+        centre_x=width / 2 + (1 - width) * uniform(0, 1),
+        centre_y=height / 2 + (1 - height) * uniform(0, 1),
+        width=width,
+        height=height,
+        angle=uniform(-settings.rotation, settings.rotation),
+        flip=happens(settings.flip),
+        brightness=torch.where(jitter, factor(settings.brightness), one),
+        contrast=torch.where(jitter, factor(settings.contrast), one),
+        sigma=torch.where(blur, uniform(*settings.blur_sigma), zero),
+        noise=torch.full((batch,), float(settings.noise_std)),
+        noise_seed=int(torch.randint(2**62, (1,), generator=generator)),
+        blur_kernel=settings.blur_kernel,
+    )
+
+
+def apply(images: Tensor, parameters: AugmentationParameters, size: int) -> Tensor:
+    """Compute the views that `parameters` describe.
+
+    Args:
+        images: (B, 1, H, H), in [0, 1].
+        parameters: one draw an image, on any device.
+        size: height and width of the views, pixels.
+
+    Returns:
+        (B, 1, size, size), in [0, 1]. What a rotation brings in from outside is black, as
+        beyond a collimator.
+    """
+    parameters = parameters.to(images.device)
+    views = _resample(_shrink(images, size), parameters, size, mode="bilinear")
+    views = _jitter(views, parameters)
+    views = _blur(views, parameters)
+    return _add_noise(views, parameters).clamp(0, 1)
+
+
+def augment(
+    images: Tensor, settings: Augmentation, size: int, generator: torch.Generator
+) -> Tensor:
+    """One random view of every image: `apply` of a fresh `draw`. Shapes as in `apply`."""
+    return apply(images, draw(settings, len(images), generator), size)
+
+
+def warp(masks: Tensor, parameters: AugmentationParameters, size: int) -> Tensor:
+    """Send masks through the geometry of a draw, so that they stay on what they outline.
+
+    Args:
+        masks: (B, 1, H, H), boolean.
+
+    Returns:
+        (B, 1, size, size), boolean.
+    """
+    moved = _resample(masks.float(), parameters.to(masks.device), size, mode="bilinear")
+    return moved > 0.5
+
+
+def affine(parameters: AugmentationParameters) -> Tensor:
+    """(B, 2, 3) maps from the view's coordinates to the picture's, both in [-1, 1].
+
+    A point of the view is mirrored if need be, scaled to the crop, rotated, and moved to the
+    crop's centre.
+    """
+    angle = torch.deg2rad(parameters.angle)
+    cos, sin = angle.cos(), angle.sin()
+    mirror = torch.where(parameters.flip, -1.0, 1.0)
+    x_scale, y_scale = mirror * parameters.width, parameters.height
+    rows = [
+        torch.stack([cos * x_scale, -sin * y_scale, 2 * parameters.centre_x - 1], dim=-1),
+        torch.stack([sin * x_scale, cos * y_scale, 2 * parameters.centre_y - 1], dim=-1),
+    ]
+    return torch.stack(rows, dim=1)
+
+
+def _shrink(images: Tensor, size: int) -> Tensor:
+    """Average whole blocks of pixels first where the picture is far larger than the view.
+
+    Bilinear resampling reads four pixels; without this it would skip the rest and alias.
+    """
+    factor = images.shape[-1] // size
+    return F.avg_pool2d(images, factor) if factor >= 2 else images
+
+
+def _resample(images: Tensor, parameters: AugmentationParameters, size: int, mode: str) -> Tensor:
+    if images.ndim != 4 or images.shape[1] != 1 or images.shape[2] != images.shape[3]:
+        raise InputError(f"Expected square images (B, 1, H, H), got {tuple(images.shape)}.")
+    grid = F.affine_grid(affine(parameters), [len(images), 1, size, size], align_corners=False)
+    return F.grid_sample(images, grid, mode=mode, padding_mode="zeros", align_corners=False)
+
+
+def _jitter(views: Tensor, parameters: AugmentationParameters) -> Tensor:
+    def column(values: Tensor) -> Tensor:
+        return values[:, None, None, None]
+
+    views = (views * column(parameters.brightness)).clamp(0, 1)
+    mean = views.mean(dim=(1, 2, 3), keepdim=True)
+    return (mean + (views - mean) * column(parameters.contrast)).clamp(0, 1)
+
+
+def _blur(views: Tensor, parameters: AugmentationParameters) -> Tensor:
+    """Gaussian blur with a width of its own for every image: two grouped convolutions."""
+    chosen = parameters.sigma > 0
+    if not chosen.any():
+        return views
+    half = parameters.blur_kernel // 2
+    offsets = torch.arange(-half, half + 1, device=views.device, dtype=views.dtype)
+    sigma = parameters.sigma[chosen, None]
+    kernel = torch.softmax(-(offsets**2) / (2 * sigma**2), dim=1)  # (b, k), sums to one
+    stack = F.pad(views[chosen], (half, half, half, half), mode="reflect").transpose(0, 1)
+    groups = len(kernel)
+    stack = F.conv2d(stack, kernel[:, None, None, :], groups=groups)
+    stack = F.conv2d(stack, kernel[:, None, :, None], groups=groups)
+    blurred = views.clone()
+    blurred[chosen] = stack.transpose(0, 1)
+    return blurred
+
+
+def _add_noise(views: Tensor, parameters: AugmentationParameters) -> Tensor:
+    if not (parameters.noise > 0).any():
+        return views
+    source = torch.Generator(views.device).manual_seed(parameters.noise_seed)
+    noise = torch.randn(views.shape, generator=source, device=views.device, dtype=views.dtype)
+    return views + noise * parameters.noise[:, None, None, None]
