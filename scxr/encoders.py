@@ -1,0 +1,184 @@
+"""The networks that survive pretraining: pictures in, features out.
+
+An `Encoder` takes pictures in [0, 1] and normalises them inside, with constants that are saved
+with its weights. Pretraining, evaluation, monitoring and Grad-CAM therefore cannot disagree about
+normalisation, and no augmentation can run after it by mistake.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from scxr.errors import InputError
+from scxr.seeds import seed_for
+
+RESNETS = {"resnet18": 512, "resnet34": 512, "resnet50": 2048}
+STEMS = ("imagenet", "no-maxpool")
+
+
+class Encoder(nn.Module):
+    """A ResNet (He et al. 2015, arXiv:1512.03385) with a one-channel stem and no classifier.
+
+    Attributes:
+        config: what `build_encoder` needs to make the same network again.
+        trunk: torchvision's ResNet; its stages are `trunk.layer1` to `trunk.layer4`.
+        feature_dim: width of the pooled features.
+        image_size: height and width of the pictures it is meant to see, pixels.
+    """
+
+    def __init__(self, name: str, *, image_size: int, mean: float, std: float, stem: str) -> None:
+        super().__init__()
+        if name not in RESNETS:
+            raise InputError(f"Unknown backbone {name!r}: choose from {', '.join(RESNETS)}.")
+        if stem not in STEMS:
+            raise InputError(f"Unknown stem {stem!r}: choose from {', '.join(STEMS)}.")
+        self.config: dict[str, Any] = {
+            "name": name,
+            "image_size": image_size,
+            "mean": mean,
+            "std": std,
+            "stem": stem,
+        }
+        self.name, self.image_size = name, image_size
+        self.feature_dim = RESNETS[name]
+        self.trunk = getattr(torchvision.models, name)(weights=None)
+        self.trunk.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
+        nn.init.kaiming_normal_(self.trunk.conv1.weight, mode="fan_out", nonlinearity="relu")
+        if stem == "no-maxpool":  # keeps small pictures from shrinking to 2 x 2
+            self.trunk.maxpool = nn.Identity()
+        self.trunk.fc = nn.Identity()
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("std", torch.tensor(std))
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """(B, 1, H, W) in [0, 1] -> the same, centred and scaled with the encoder's constants."""
+        return (images - self.mean) / self.std
+
+    def stages(self, images: Tensor, *, normalised: bool = False) -> list[Tensor]:
+        """Feature maps after the four stages, shallow to deep, each (B, C, h, w).
+
+        Args:
+            images: (B, 1, H, W), in [0, 1] unless `normalised`.
+        """
+        x = images if normalised else self.normalise(images)
+        trunk = self.trunk
+        x = trunk.maxpool(trunk.relu(trunk.bn1(trunk.conv1(x))))
+        maps = []
+        for stage in (trunk.layer1, trunk.layer2, trunk.layer3, trunk.layer4):
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 1, H, W) in [0, 1] -> (B, feature_dim): the last stage, averaged over positions."""
+        return self.stages(images)[-1].mean(dim=(2, 3))
+
+
+def build_encoder(
+    name: str,
+    *,
+    image_size: int,
+    mean: float,
+    std: float,
+    stem: str = "imagenet",
+    seed: int = 0,
+) -> Encoder:
+    """A freshly initialised encoder; the same `seed` gives the same weights.
+
+    Args:
+        name: one of `RESNETS`.
+        image_size: height and width of its pictures, pixels.
+        mean, std: of the pixels it will see, in [0, 1]; they become part of the network.
+        stem: "imagenet" (stride 4) or "no-maxpool" (stride 2, for small pictures).
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_for(seed, "encoder"))
+        return Encoder(name, image_size=image_size, mean=mean, std=std, stem=stem)
+
+
+def imagenet_encoder(
+    name: str, *, image_size: int, mean: float, std: float, weights: Path | None = None
+) -> Encoder:
+    """ImageNet weights (torchvision's IMAGENET1K_V1), the three input channels summed into one.
+
+    Summing the filters over colour is what a grey picture copied into three channels computes
+    (timm's `adapt_input_conv` does the same).
+
+    Args:
+        weights: a file with torchvision's state dict (.pth or .safetensors); fetched when None.
+
+    Raises:
+        InputError: the weights cannot be fetched, or the file does not fit the backbone.
+    """
+    encoder = build_encoder(name, image_size=image_size, mean=mean, std=std)
+    state = _imagenet_state(name) if weights is None else read_weights(weights)
+    state = {k: v for k, v in state.items() if not k.startswith("fc.")}
+    try:
+        state["conv1.weight"] = state["conv1.weight"].sum(dim=1, keepdim=True)
+        encoder.trunk.load_state_dict(state)
+    except (KeyError, RuntimeError) as error:
+        raise InputError(
+            f"{weights} does not hold the weights of torchvision's {name}: use the state dict of "
+            f"that very network."
+        ) from error
+    return encoder
+
+
+def _imagenet_state(name: str) -> dict[str, Tensor]:
+    try:
+        weights = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
+        return dict(weights.get_state_dict(progress=False, check_hash=True))
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"The ImageNet weights of {name} cannot be fetched from here ({error}): leave this "
+            f"init out, or give a downloaded file with --imagenet-weights FILE."
+        ) from error
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Tensors from a .safetensors or .pth file; never runs code that a file might carry."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"There is no weights file at {path}.")
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(f"{path} cannot be read as weights: {error}.") from error
+
+
+def read_encoder(path: Path) -> Encoder:
+    """The encoder saved in `path` (encoder.safetensors of a run), frozen and in eval mode."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            config = json.loads((file.metadata() or {})["config"])
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise InputError(
+            f"{path} is not an encoder that scxr saved ({error}); give a finished run's folder."
+        ) from error
+    encoder = build_encoder(**config)
+    encoder.load_state_dict(state)
+    return freeze(encoder)
+
+
+def freeze(encoder: Encoder) -> Encoder:
+    """Evaluation mode, no gradients: batch norm uses the statistics that training left."""
+    return encoder.eval().requires_grad_(False)
+
+
+def resize(images: Tensor, size: int) -> Tensor:
+    """(B, 1, H, W) -> (B, 1, size, size), antialiased bilinear; unchanged where it fits."""
+    if images.shape[-2:] == (size, size):
+        return images
+    return F.interpolate(images, (size, size), mode="bilinear", antialias=True, align_corners=False)
