@@ -1,0 +1,26 @@
+"""RadiographStore: a folder of memory-mapped radiographs with one table row an image.
+
+Everything that trains, evaluates or explains reads this and nothing else. A store is
+
+- `store.json`: format version, shape, where the images came from, pixel mean and standard
+  deviation, SHA-256 of every other file;
+- `images.npy`: (N, H, W) uint8, one channel, memory-mapped, so that opening 112,120 images costs
+  milliseconds and all processes share the page cache;
+- `table.parquet`: image, patient, view, findings (`a|b`), hospital, and whatever else came along;
+- optionally `masks.npy` (M, H, ceil(W / 8)) uint8, bits packed along the width, with
+  `regions.parquet` (row, structure, mask, kind): only regions that exist take space, and boxes are
+  kept as filled masks of kind `box`.
+"""
+
+from scxr.data.store.layout import COLUMNS, NORMAL, has_finding, histogram_statistics
+from scxr.data.store.reader import RadiographStore
+from scxr.data.store.writer import StoreWriter
+
+__all__ = [
+    "COLUMNS",
+    "NORMAL",
+    "RadiographStore",
+    "StoreWriter",
+    "has_finding",
+    "histogram_statistics",
+]
