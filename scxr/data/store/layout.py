@@ -99,4 +99,4 @@ def check_space(folder: Path, needed: int) -> None:
 def digest(file: Path) -> str:
     """Hexadecimal SHA-256 of a file."""
     with file.open("rb") as handle:
-        return hashlib.filedigest(handle, "sha256").hexdigest()
+        return hashlib.file_digest(handle, "sha256").hexdigest()
