@@ -119,7 +119,7 @@ class AugmentationParameters:
             for f in fields(self)
             if isinstance(value := getattr(self, f.name), Tensor)
         }
-        return replace(self, **moved)
+        return replace(self, **moved)  # type: ignore[arg-type]
 
 
 def draw(settings: Augmentation, batch: int, generator: torch.Generator) -> AugmentationParameters:

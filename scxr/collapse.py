@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scxr.encoders import Encoder
 from scxr.errors import InputError
 
 Features = Tensor | np.ndarray
@@ -60,7 +61,7 @@ def measure(features: Features) -> dict[str, float]:
     """All of the monitor's numbers at once.
 
     Returns:
-        std: mean over dimensions of the standard deviation over images, of the features as they are.
+        std: standard deviation over images, mean over dimensions, of the features as they are.
         std_normalised: the same after scaling every feature to length 1; about 1/sqrt(D) when the
             directions are spread evenly, 0 when all images share one.
         mean_cosine, effective_rank, rankme: see the functions.
@@ -74,6 +75,35 @@ def measure(features: Features) -> dict[str, float]:
         "effective_rank": effective_rank(x),
         "rankme": rankme(x),
     }
+
+
+class Monitor:
+    """Watches an encoder on a fixed sample of pictures while it is trained.
+
+    Args:
+        images: (N, 1, H, W) float in [0, 1], on the encoder's device.
+    """
+
+    def __init__(self, images: Tensor, batch_size: int = 256) -> None:
+        self.images, self.batch_size = images, batch_size
+
+    @torch.no_grad()
+    def __call__(self, encoder: Encoder) -> dict[str, float | list[float]]:
+        """`measure` of the encoder's features in eval mode, and both spectra.
+
+        Eval mode matters: batch norm over the current batch can make collapsed features look
+        alive.
+        """
+        training = encoder.training
+        encoder.eval()
+        features = torch.cat([encoder(part) for part in self.images.split(self.batch_size)])
+        encoder.train(training)
+        spectra = {
+            "spectrum": spectrum(features, centre=True),
+            "spectrum_uncentred": spectrum(features, centre=False),
+        }
+        rounded = {k: [float(f"{x:.4g}") for x in v] for k, v in spectra.items()}
+        return {**measure(features), **rounded}
 
 
 def _matrix(features: Features) -> Tensor:

@@ -29,10 +29,14 @@ class Encoder(nn.Module):
 
     Attributes:
         config: what `build_encoder` needs to make the same network again.
+        mean, std: the normalisation constants, scalars.
         trunk: torchvision's ResNet; its stages are `trunk.layer1` to `trunk.layer4`.
         feature_dim: width of the pooled features.
         image_size: height and width of the pictures it is meant to see, pixels.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, name: str, *, image_size: int, mean: float, std: float, stem: str) -> None:
         super().__init__()

@@ -1,0 +1,77 @@
+"""What an interrupted run needs to go on: weights, optimiser, step, and a log cut to that step.
+
+Random state is not among it, because training draws from streams named after the step
+(see `scxr.seeds`). Only safetensors and JSON are read, never pickle.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from torch.optim import Optimizer
+
+from scxr.errors import InputError
+from scxr.runs import read_log, read_tensors, replacing, write_tensors
+
+
+def save_state(path: Path, method: nn.Module, optimizer: Optimizer, step: int) -> None:
+    """Write weights, buffers and optimiser state in one atomic file."""
+    tensors = {f"method.{k}": v for k, v in method.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        for key, value in state.items():
+            tensors[f"optimizer.{index}.{key}"] = torch.as_tensor(value)
+    write_tensors(path, tensors, {"step": str(step)})
+
+
+def load_state(path: Path, method: nn.Module, optimizer: Optimizer) -> int:
+    """Restore what `save_state` wrote; the number of steps that are done, 0 without a file."""
+    if not path.is_file():
+        return 0
+    try:
+        tensors, metadata = read_tensors(path)
+        weights = {k: v for k, v in tensors.items() if k.startswith("method.")}
+        method.load_state_dict({k.removeprefix("method."): v for k, v in weights.items()})
+        step = int(metadata["step"])
+    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"{path} cannot be read ({error}): delete it to start this run afresh."
+        ) from error
+    state: dict[int, dict[str, Any]] = {}
+    for name in tensors.keys() - weights.keys():
+        _, index, key = name.split(".", 2)
+        value = tensors[name]
+        state.setdefault(int(index), {})[key] = value
+    # load_state_dict gives every tensor its parameter's device and keeps the groups we made.
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    return step
+
+
+class TrainingLog:
+    """log.jsonl, appended to line by line; `start` cuts off what an interrupted run wrote after
+    its last saved state, so that every step is logged once."""
+
+    def __init__(self, path: Path, start: int) -> None:
+        kept = [r for r in read_log(path) if r["step"] <= start] if path.is_file() else []
+        if start == 0:
+            kept = []
+        with replacing(path) as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        self.observed = {row["step"] for row in kept if row["kind"] == "monitor"}
+        self._file: TextIO = path.open("a")
+
+    def write(self, kind: str, step: int, epoch: float, row: dict[str, Any]) -> None:
+        """Append one row, at once: a kill loses at most the line being written."""
+        row = {"kind": kind, "step": step, "epoch": round(epoch, 4), **row}
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+
+    def __enter__(self) -> TrainingLog:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()

@@ -1,0 +1,97 @@
+"""What every pretraining method is to the loop, the command line and the tests."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from scxr.augment import Augmentation, augment
+from scxr.encoders import Encoder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything about a run but its data and its seed. A preset is an instance of this."""
+
+    backbone: str = "resnet18"
+    stem: str = "imagenet"
+    image_size: int = 64
+    """Height and width of the views, pixels."""
+    batch_size: int = 128
+    steps: int | None = None
+    """Optimiser steps; give this or `epochs`."""
+    epochs: int | None = None
+    optimizer: str = "adamw"
+    """"adamw" or "sgd"."""
+    lr: float = 2e-3
+    """Peak learning rate, reached after the warm-up; then cosine to 0."""
+    warmup: float = 0.1
+    """Share of the steps in which the learning rate rises linearly."""
+    weight_decay: float = 1e-4
+    """Not applied to biases and norms."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW only."""
+    momentum: float = 0.9
+    """SGD only."""
+    clip: float | None = 3.0
+    """Largest norm of the gradient."""
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+
+class Method(nn.Module):
+    """A way to learn an encoder from pictures without labels.
+
+    A subclass builds its networks, makes its views from a batch, and returns named loss terms
+    whose sum is the loss. It knows nothing about devices, files, logging or distribution.
+
+    Attributes:
+        encoder: the network that survives pretraining.
+        progress: share of training that is done, in [0, 1); the loop sets it before every step,
+            and schedules (EMA, temperatures) read it.
+        metrics: numbers worth logging that are no part of the loss, from the last forward pass.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    """As the papers write it, for figures."""
+    presets: ClassVar[dict[str, Settings]]
+    encoder: Encoder
+
+    def __init__(self, encoder: Encoder, settings: Any) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.settings = settings
+        self.progress = 0.0
+        self.metrics: dict[str, Tensor] = {}
+
+    def views(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
+        """What the method looks at: by default two random views of every image.
+
+        Args:
+            images: (B, 1, H, H), in [0, 1].
+
+        Returns:
+            Tensors whose first dimension is B.
+        """
+        size, settings = self.settings.image_size, self.settings.augmentation
+        return [augment(images, settings, size, generator) for _ in range(2)]
+
+    def forward(self, views: list[Tensor]) -> dict[str, Tensor]:
+        """Loss terms by name, each a scalar; their sum is the loss."""
+        raise TypeError(f"{type(self).__name__} does not say how its views become a loss.")
+
+    def after_step(self) -> None:
+        """Called after the optimiser's step: EMA, queue, centre."""
+
+    def snapshot(self, images: Tensor) -> dict[str, Tensor]:
+        """Small tensors worth keeping from this moment of training, for fixed `images`."""
+        return {}
+
+
+def full_precision(like: Tensor) -> AbstractContextManager[None]:
+    """A block in which autocast is off: losses are computed in float32 on every device."""
+    return torch.autocast(like.device.type, enabled=False)
