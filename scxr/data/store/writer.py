@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import platform
+import re
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
@@ -26,6 +29,8 @@ from scxr.data.store.layout import (
 )
 from scxr.data.store.reader import RadiographStore
 from scxr.errors import InputError
+
+log = logging.getLogger(__name__)
 
 
 class StoreWriter:
@@ -65,7 +70,9 @@ class StoreWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if capacity is not None:
             check_space(self.path.parent, capacity * height * width)
-        self.folder = self.path.parent / f".{self.path.name}.{secrets.token_hex(4)}.partial"
+        _remove_leftovers(self.path)
+        owner = f"{platform.node()}-{os.getpid()}"
+        self.folder = self.path.parent / f".{self.path.name}.{owner}-{secrets.token_hex(4)}.partial"
         self.folder.mkdir()
         self._images = _GrowingArray(self.folder / "images.npy", (height, width))
         self._masks: _GrowingArray | None = None
@@ -104,6 +111,11 @@ class StoreWriter:
         self._images.append(images)
         self._histogram += np.bincount(images.reshape(-1), minlength=256)
         self._frames.append(frame)
+
+    @property
+    def count(self) -> int:
+        """Images added so far."""
+        return self._images.n
 
     def finish(self) -> RadiographStore:
         """Write table and header, move the store into place and open it."""
@@ -235,6 +247,28 @@ class _GrowingArray:
             self._file,
             {"descr": "|u1", "fortran_order": False, "shape": (self.n, *self._item)},
         )
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what writers of this store left behind when they were killed on this machine."""
+    if os.name != "posix":
+        return
+    ours = re.compile(re.escape(f".{path.name}.{platform.node()}-") + r"(\d+)-[0-9a-f]+\.partial")
+    for folder in path.parent.iterdir():
+        match = ours.fullmatch(folder.name)
+        if match and not _is_running(int(match[1])):
+            log.info("removing what an interrupted write left at %s", folder)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _text_table(frame: pd.DataFrame) -> pd.DataFrame:
