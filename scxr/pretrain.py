@@ -20,6 +20,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from scxr import __version__, runs
+from scxr.cache import cache_folder
 from scxr.checkpoint import TrainingLog, load_state, save_state
 from scxr.collapse import Monitor
 from scxr.data.store import RadiographStore
@@ -74,7 +75,7 @@ def pretrain(
     chosen = preset_settings(method, preset, settings or {})
     steps = total_steps(chosen, data)
     config = _describe(method, preset, chosen, seed, data)
-    folder = Path(out) if out is not None else runs.cache_folder() / "runs" / _key(config)
+    folder = Path(out) if out is not None else cache_folder() / "runs" / _key(config)
     ready = _existing(folder, config, resume)
     if ready is not None:
         return ready

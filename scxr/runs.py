@@ -179,11 +179,6 @@ def write_encoder(path: Path, encoder: Encoder) -> None:
     write_tensors(path, encoder.state_dict(), {"config": json.dumps(encoder.config)})
 
 
-def cache_folder() -> Path:
-    """Where runs, stores and features go that nobody named: $SCXR_CACHE, else `.scxr` here."""
-    return Path(os.environ.get("SCXR_CACHE", ".scxr"))
-
-
 def environment() -> dict[str, Any]:
     """Versions, machine and commit, for the record."""
     packages = ("scxr", "torch", "torchvision", "numpy", "lightning-fabric")
