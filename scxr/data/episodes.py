@@ -13,7 +13,7 @@ Where this departs from the series, on purpose:
   step of the curve is not partly the luck of another draw.
 - Findings have independent draws, although their negatives come from one pool: with the same
   negatives for all, a test over findings would count one draw many times.
-- No finding is forced in below the thresholds, and the number of positives travels with the episode.
+- No finding is forced in below the thresholds, and an episode says how many positives there were.
 
 An episode depends on the table, finding, shots, trial and seed alone, so all encoders see the same.
 """
@@ -21,8 +21,9 @@ An episode depends on the table, finding, shots, trial and seed alone, so all en
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -60,6 +61,7 @@ class Episode:
     val_positives: int
 
 
+@functools.lru_cache(maxsize=1 << 18)
 def split_of(patient: str) -> Literal["train", "val"]:
     """The side of the split a patient is on: `val` for MD5(identifier) mod 5 = 0, about a fifth."""
     digest = hashlib.md5(str(patient).encode("utf-8"), usedforsecurity=False).hexdigest()
@@ -78,12 +80,12 @@ def eligible(
 ) -> np.ndarray:
     """(N,) bool: rows with known findings, of these views, with one finding if `single_label`."""
     findings = table["findings"].fillna("")
-    rows = (findings != "").to_numpy(dtype=bool)
+    rows = findings != ""
     if single_label:
-        rows &= ~findings.str.contains("|", regex=False).to_numpy(dtype=bool)
+        rows = rows & ~findings.str.contains("|", regex=False)
     if views is not None:
-        rows &= table["view"].isin(list(views)).to_numpy(dtype=bool)
-    return rows
+        rows = rows & table["view"].isin(list(views))
+    return rows.to_numpy(dtype=bool)
 
 
 def finding_names(table: pd.DataFrame) -> list[str]:
@@ -99,7 +101,7 @@ def finding_names(table: pd.DataFrame) -> list[str]:
 def count_findings(
     table: pd.DataFrame, *, single_label: bool = False, views: Collection[str] | None = None
 ) -> pd.DataFrame:
-    """Images of each finding on both sides of the split: finding, train, val; most frequent first."""
+    """Images of each finding on both sides of the split: finding, train, val; by frequency."""
     rows = eligible(table, single_label=single_label, views=views)
     known = table[rows]
     exploded = pd.DataFrame(
@@ -180,21 +182,68 @@ def draw_episode(
     Raises `InputError` for an unknown finding, or when either side of the split lacks positives or
     negatives.
     """
-    if shots < 1:
+    return next(
+        draw_episodes(
+            table,
+            finding,
+            [shots],
+            [trial],
+            seed,
+            negatives,
+            kept=kept,
+            single_label=single_label,
+            views=views,
+        )
+    )
+
+
+def draw_episodes(
+    table: pd.DataFrame,
+    finding: str,
+    shots: Iterable[int],
+    trials: Iterable[int],
+    seed: int = 42,
+    negatives: str = NORMAL,
+    *,
+    kept: Sequence[str] | None = None,
+    single_label: bool = False,
+    views: Collection[str] | None = None,
+) -> Iterator[Episode]:
+    """The same episodes as `draw_episode`, trial by trial and in it shots by shots.
+
+    The table is searched once, which matters with a hundred thousand rows.
+    """
+    shots, trials = list(shots), list(trials)
+    if not shots or min(shots) < 1:
         raise InputError(f"The number of shots is {shots}; it has to be at least 1.")
+    if not trials or min(trials) < 0 or seed < 0:
+        raise InputError(f"The trials are {trials} and the seed {seed}; both count from 0.")
     finding = _known(finding, finding_names(table))
     usable = eligible(table, single_label=single_label, views=views)
     val = is_validation(table["patient"])
     positive = usable & has_finding(table["findings"], finding)
     negative = usable & ~positive & _negatives(table, negatives, [finding, *(kept or [])])
     _require(finding, positive, negative, val, negatives)
-    random = np.random.default_rng([seed + trial, _number(finding)])
-    # Four permutations, always in this order: none depends on the number of shots, so the first k
-    # of each are the same whatever comes after.
-    train_positive, train_negative, val_positive, val_negative = (
-        random.permutation(np.flatnonzero(rows))
+    pools = tuple(
+        np.flatnonzero(rows)
         for rows in (positive & ~val, negative & ~val, positive & val, negative & val)
     )
+    return (
+        _episode(finding, drawn, number, trial)
+        for trial in trials
+        for drawn in [_shuffle(pools, seed + trial, finding)]
+        for number in shots
+    )
+
+
+def _shuffle(pools: Sequence[np.ndarray], seed: int, finding: str) -> list[np.ndarray]:
+    """All pools in random order. Taking the first k of each is what nests the shots of a trial."""
+    random = np.random.default_rng([seed, _number(finding)])
+    return [random.permutation(pool) for pool in pools]
+
+
+def _episode(finding: str, shuffled: list[np.ndarray], shots: int, trial: int) -> Episode:
+    train_positive, train_negative, val_positive, val_negative = shuffled
     drawn = min(shots, len(train_positive))
     train = (train_positive[:drawn], train_negative[:drawn])
     held_out = (np.sort(val_positive), np.sort(val_negative[: len(val_positive)]))
@@ -253,7 +302,7 @@ def _require(
             )
         if not (negative & rows).any():
             raise InputError(
-                f"There is no negative ('{kind}') among the {side} patients; choose other negatives."
+                f"There is no negative ('{kind}') among the {side} patients; choose others."
             )
 
 

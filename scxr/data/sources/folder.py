@@ -11,7 +11,7 @@ from typing import Any
 from scxr.data.sources.files import Found, list_files
 from scxr.data.sources.matching import locate
 from scxr.data.sources.records import Record, join_findings, view_name
-from scxr.data.sources.tables import TEXT_SUFFIXES, pick_columns, read_table
+from scxr.data.sources.tables import TEXT_SUFFIXES, iterate, pick_columns, read_table
 from scxr.errors import InputError
 
 PARTS = ("image", "patient", "view", "findings", "hospital")
@@ -99,10 +99,7 @@ def _with_table(
             "files with --column image=NAME."
         )
     files = [file for file in files if file.path.absolute() != table.absolute()]
-    rows = (
-        _table_record({str(key): str(value) for key, value in row.items()}, picked)
-        for row in frame.to_dict("records")
-    )
+    rows = (_table_record(row, picked) for row in iterate(frame))
     return locate(rows, root, files, table)
 
 

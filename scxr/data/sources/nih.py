@@ -15,11 +15,12 @@ from pathlib import Path
 from scxr.data.sources.files import list_files
 from scxr.data.sources.matching import locate, unreadable
 from scxr.data.sources.records import Box, Record, join_findings, view_name
-from scxr.data.sources.tables import find_table, read_table, require_columns
+from scxr.data.sources.tables import find_table, iterate, read_table, require_columns
 from scxr.errors import InputError
 
 TABLE = "Data_Entry_2017*.csv*"
 BOXES = "BBox_List_2017*.csv*"
+NEEDED = ["Image Index", "Finding Labels", "Patient ID", "View Position"]
 FRAME = 1024.0  # boxes are given in pixels of the distributed files
 BOX_NAMES = {"Infiltrate": "Infiltration"}
 EXTRA = {"Patient Age": "age", "Patient Gender": "sex", "Follow-up #": "follow_up"}
@@ -36,7 +37,7 @@ def nih(path: str | Path, labels: str | Path | None = None) -> Iterator[Record]:
     files, broken = list_files(root, archives=True)
     table = find_table(root, TABLE, labels, "table of labels")
     frame = read_table(table)
-    require_columns(frame, ["Image Index", "Finding Labels", "Patient ID", "View Position"], table)
+    require_columns(frame, NEEDED, table)
     pictures = [file for file in files if file.name.lower().endswith(".png")]
     if not pictures:
         hint = ""
@@ -44,14 +45,12 @@ def nih(path: str | Path, labels: str | Path | None = None) -> Iterator[Record]:
             hint = " unpack the .tar.gz archives first;"
         raise InputError(f"There is no PNG file below {root};{hint} check the path.")
     boxes = _boxes(root)
-    rows = (
-        _record({str(key): str(value) for key, value in row.items()}, boxes)
-        for row in frame.to_dict("records")
-    )
+    rows = (nih_record(row, boxes) for row in iterate(frame, [*NEEDED, *EXTRA]))
     return chain(unreadable(broken), locate(rows, root, pictures, table))
 
 
-def _record(row: Mapping[str, str], boxes: Mapping[str, tuple[Box, ...]]) -> Record:
+def nih_record(row: Mapping[str, str], boxes: Mapping[str, tuple[Box, ...]]) -> Record:
+    """One row of the table as a record without a file."""
     image = row["Image Index"].strip()
     return Record(
         image=image,

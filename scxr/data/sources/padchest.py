@@ -9,6 +9,7 @@ stray blanks, empty names and repeats; 103 rows hold `nan` instead.
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Collection, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
@@ -16,7 +17,7 @@ from pathlib import Path
 from scxr.data.sources.files import list_files
 from scxr.data.sources.matching import locate, unreadable
 from scxr.data.sources.records import Record, join_findings, view_name
-from scxr.data.sources.tables import find_table, read_table, require_columns
+from scxr.data.sources.tables import find_table, iterate, read_table, require_columns
 from scxr.errors import InputError
 
 TABLE = "PADCHEST_chest_x_ray_images_labels*.csv*"
@@ -60,10 +61,7 @@ def padchest(
             return ""
         return f"images of projection {record.view or 'unknown'}, left out"
 
-    rows = (
-        padchest_record({str(key): str(value) for key, value in row.items()})
-        for row in frame.to_dict("records")
-    )
+    rows = (padchest_record(row) for row in iterate(frame, [*NEEDED, *EXTRA]))
     return chain(unreadable(broken), locate(rows, root, pictures, table, leave_out))
 
 
@@ -82,14 +80,15 @@ def padchest_record(row: Mapping[str, str]) -> Record:
         path=None,
         patient=patient or image,
         view=view_name(row["Projection"]),
-        findings=join_findings(names or []),
+        findings=join_findings(names or ()),
         hospital="PadChest",
         extra={name: row[column].strip() for column, name in EXTRA.items() if column in row},
         note=note,
     )
 
 
-def parse_labels(text: str) -> list[str] | None:
+@functools.lru_cache(maxsize=1 << 16)  # 160,861 rows hold 28,809 different lists
+def parse_labels(text: str) -> tuple[str, ...] | None:
     """The names in a printed Python list, without blanks and empty ones; None if it is no list."""
     try:
         names = ast.literal_eval(text.strip())
@@ -97,4 +96,4 @@ def parse_labels(text: str) -> list[str] | None:
         return None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         return None
-    return [name.strip() for name in names if name.strip()]
+    return tuple(name.strip() for name in names if name.strip())

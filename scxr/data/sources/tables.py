@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -25,10 +27,21 @@ def read_table(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise InputError(f"There is no table {path}; check the path.")
     frame = _parquet(path) if path.suffix.lower() == ".parquet" else _delimited(path)
-    frame.columns = [str(name).strip() for name in frame.columns]
+    names = [str(name).strip() for name in frame.columns]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise InputError(f"The table {path} has several columns called {', '.join(repeated)}.")
+    frame.columns = pd.Index(names)
     if len(frame) == 0:
         raise InputError(f"The table {path} has no rows.")
     return frame
+
+
+def iterate(frame: pd.DataFrame, columns: Iterable[str] | None = None) -> Iterator[dict[str, str]]:
+    """The rows as dictionaries of text, of these columns (those that exist) or of all."""
+    names = [name for name in frame.columns if columns is None or name in set(columns)]
+    for values in zip(*(frame[name].tolist() for name in names), strict=True):
+        yield dict(zip(names, values, strict=True))
 
 
 def find_table(folder: Path, pattern: str, given: str | Path | None, what: str) -> Path:
@@ -91,26 +104,25 @@ def _delimited(path: Path) -> pd.DataFrame:
     header = text.lstrip().splitlines()[0]
     # The delimiter is the sign that cuts the header into most columns.
     delimiter = max(DELIMITERS, key=lambda sign: len(next(csv.reader([header], delimiter=sign))))
-    return _parse(io.StringIO(text.lstrip("\r\n"), newline=""), delimiter, path)
-
-
-def _parse(lines: io.StringIO, delimiter: str, path: Path) -> pd.DataFrame:
-    """The csv module rather than pandas: a row longer than the header must not shift columns."""
-    reader = csv.reader(lines, delimiter=delimiter)
     try:
-        header = next(reader)
-        rows = []
-        for row in reader:
-            if len(row) > len(header) and any(cell.strip() for cell in row[len(header) :]):
-                raise InputError(
-                    f"Line {reader.line_num} of {path} has {len(row)} fields, the header "
-                    f"{len(header)}; quote the fields that hold the delimiter '{delimiter}'."
-                )
-            if any(cell.strip() for cell in row):
-                rows.append(row[: len(header)] + [""] * (len(header) - len(row)))
-    except csv.Error as error:
-        raise InputError(f"Line {reader.line_num} of {path} cannot be parsed ({error}).") from error
-    return pd.DataFrame(rows, columns=header, dtype=str)
+        return _parse(text, delimiter)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, pd.errors.ParserWarning) as error:
+        reason = " ".join(str(error).split()).removeprefix("Error tokenizing data. C error: ")
+        raise InputError(
+            f"The table {path} cannot be parsed with the delimiter '{delimiter}': {reason}."
+        ) from error
+
+
+def _parse(text: str, delimiter: str) -> pd.DataFrame:
+    options: dict[str, Any] = {"sep": delimiter, "dtype": str, "keep_default_na": False}
+    frame = pd.read_csv(io.StringIO(text), low_memory=False, **options)
+    if isinstance(frame.index, pd.RangeIndex):
+        return frame
+    # Rows longer than the header: pandas would shift the columns. Harmless only where the surplus
+    # is an empty field at the end of each line, otherwise it warns, which counts as an error here.
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        return pd.read_csv(io.StringIO(text), index_col=False, **options)
 
 
 def _text(path: Path) -> str:
