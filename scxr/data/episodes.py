@@ -30,7 +30,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from scxr.data.store import NORMAL, has_finding
+from scxr.data.store import NORMAL, has_any_finding, has_finding
 from scxr.errors import InputError
 
 OTHER = "other"
@@ -269,10 +269,7 @@ def _negatives(table: pd.DataFrame, negatives: str, kept: Sequence[str]) -> np.n
         return has_finding(table["findings"], NORMAL)
     if negatives != OTHER:
         raise InputError(f"Negatives are '{NORMAL}' or '{OTHER}', not '{negatives}'.")
-    rows = np.ones(len(table), dtype=bool)
-    for name in kept:
-        rows &= ~has_finding(table["findings"], name)
-    return rows
+    return ~has_any_finding(table["findings"], kept)
 
 
 def _known(name: str, names: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scxr.data.phantom.geometry import Frame, Picture, blur, smooth_noise, splat_pixels
 from scxr.data.phantom.randomness import Draws
@@ -33,7 +34,7 @@ class Hospital:
     unsharpness: float
     window: tuple[float, float]  # log signal shown as black and white
     steepness: float  # 0: straight display curve, 1: strongly S-shaped
-    brightness: float
+    toe: float  # darkens the middle greys: 0 none, 1 a square law
     collimated: float  # share of images with visible borders
     marker: float  # share of images with a side marker
     marker_size: float
@@ -49,14 +50,14 @@ HOSPITALS: dict[str, Hospital] = {
         portable=0.4,
         hardness=2.3,
         scatter=0.035,
-        photons=7000.0,
+        photons=30000.0,
         unsharpness=0.0085,
-        window=(0.05, 2.35),
-        steepness=0.25,
-        brightness=0.0,
-        collimated=0.25,
+        window=(0.05, 3.3),
+        steepness=0.2,
+        toe=0.3,
+        collimated=0.16,
         marker=0.75,
-        marker_size=0.05,
+        marker_size=0.065,
         marker_letter="L",
         rotation=2.0,
         several_findings=True,
@@ -67,11 +68,11 @@ HOSPITALS: dict[str, Hospital] = {
         portable=0.15,
         hardness=2.7,
         scatter=0.025,
-        photons=16000.0,
+        photons=60000.0,
         unsharpness=0.0055,
-        window=(0.1, 2.6),
-        steepness=0.6,
-        brightness=0.0,
+        window=(0.3, 3.75),
+        steepness=0.45,
+        toe=0.3,
         collimated=0.1,
         marker=0.85,
         marker_size=0.075,
@@ -96,31 +97,33 @@ class Exposure:
     contrast: float
     offset: float
     unsharpness: float
-    borders: tuple[float, float, float, float] | None  # left, top, right, bottom
+    borders: tuple[float, ...]  # left, top, right, bottom; 0 where nothing is collimated
     marker: tuple[float, float] | None
+    devices: bool
 
 
 def draw_exposure(draws: Draws, hospital: Hospital) -> Exposure:
     portable = draws.chance(hospital.portable)
     collimated = draws.chance(hospital.collimated)
     edges = tuple(0.02 + 0.16 * draws.unit() ** 2 for _ in range(4))
-    shown = [edge if draws.chance(0.6) else 0.0 for edge in edges]
+    shown = [edge if draws.chance(0.6) and collimated else 0.0 for edge in edges]
     marked = draws.chance(hospital.marker)
     place = (draws.uniform(0.72, 0.92), draws.uniform(-0.94, -0.72))
     loose = 1.6 if portable else 1.0
     return Exposure(
         view="AP" if portable else "PA",
         rotation=float(np.deg2rad(draws.normal(0.0, hospital.rotation * loose))),
-        zoom=draws.normal(1.02, 0.055) * (0.95 if portable else 1.0),
-        shift=(draws.normal(0.0, 0.03) * loose, draws.normal(-0.05, 0.035) * loose),
+        zoom=draws.normal(0.905, 0.045) * (0.95 if portable else 1.0),
+        shift=(draws.normal(0.0, 0.03) * loose, draws.normal(-0.09, 0.035) * loose),
         turn=draws.normal(0.0, 0.016) * loose,
         breath=min(max(draws.normal(0.45 if portable else 0.1, 0.25), 0.0), 1.0),
         dose=float(np.exp(draws.normal(0.0, 0.35))) * (0.6 if portable else 1.0),
         contrast=draws.normal(1.0, 0.09) * (0.94 if portable else 1.0),
-        offset=draws.normal(0.0, 0.09),
+        offset=draws.normal(0.0, 0.085),
         unsharpness=hospital.unsharpness * draws.uniform(0.8, 1.3) * (1.25 if portable else 1.0),
-        borders=(shown[0], shown[1], shown[2], shown[3]) if collimated else None,
+        borders=tuple(shown),
         marker=place if marked else None,
+        devices=portable and draws.chance(0.5),
     )
 
 
@@ -132,41 +135,35 @@ def detect(
     signal = blur(signal, exposure.unsharpness / frame.pixel)
     signal += hospital.scatter
     grain = noise.standard_normal(signal.shape, dtype=np.float32)
-    count = hospital.photons * exposure.dose * (128 / frame.size) ** 2
+    count = hospital.photons * exposure.dose * (128 / frame.size)
     signal += np.sqrt(signal) * grain * (1 / float(np.sqrt(count)))
     shown = -np.log(np.maximum(signal, 0.004))
     low, high = hospital.window
     gain = exposure.contrast / (high - low)
     shown *= gain
-    shown += 0.5 - gain * (low + high) / 2 + exposure.offset + hospital.brightness
+    shown += 0.5 - gain * (low + high) / 2 + exposure.offset
     shown += 0.012 * smooth_noise(noise, frame, 5)
     np.clip(shown, 0, 1, out=shown)
     steep = hospital.steepness
     shown *= 1 - steep + steep * shown * (3 - 2 * shown)
+    shown *= 1 - hospital.toe + hospital.toe * shown
     return shown
 
 
-def finish(shown: Picture, exposure: Exposure, hospital: Hospital) -> np.ndarray:
-    """Marker, collimation and per-image normalisation: the stored uint8 picture (H, W)."""
-    if exposure.marker is not None:
-        letter = _letter(hospital.marker_letter, hospital.marker_size, exposure.marker, shown.shape[0])
-        shown = np.maximum(shown, np.minimum(letter, 0.97))
-    if exposure.borders is not None:
-        _collimate(shown, exposure.borders)
-    low, high = float(shown.min()), float(shown.max())
-    scaled = (shown - low) * (255.0 / max(high - low, 1e-6))
-    if not np.isfinite(scaled).all():
-        raise FloatingPointError("the phantom produced a pixel that is not finite")
-    return (scaled + 0.5).astype(np.uint8)
-
-
-def _collimate(shown: Picture, borders: tuple[float, float, float, float]) -> None:
+def finish(shown: Picture, exposure: Exposure, hospital: Hospital) -> NDArray[np.uint8]:
+    """Per-image normalisation of the exposed field, collimation and marker: uint8 (H, W)."""
     size = shown.shape[0]
-    left, top, right, bottom = (round(edge * size) for edge in borders)
-    shown[:, :left] = 0
-    shown[:top] = 0
-    shown[:, size - right :] = 0
-    shown[size - bottom :] = 0
+    left, top, right, bottom = (round(edge * size) for edge in exposure.borders)
+    exposed = shown[top : size - bottom, left : size - right]
+    low, high = float(exposed.min()), float(exposed.max())
+    picture = np.zeros_like(shown)
+    picture[top : size - bottom, left : size - right] = (exposed - low) / max(high - low, 1e-6)
+    if exposure.marker is not None:
+        letter = _letter(hospital.marker_letter, hospital.marker_size, exposure.marker, size)
+        picture = np.maximum(picture, np.minimum(letter, 1))
+    if not np.isfinite(picture).all():
+        raise FloatingPointError("the phantom produced a pixel that is not finite")
+    return (picture * 255 + 0.5).astype(np.uint8)
 
 
 _STROKES = {

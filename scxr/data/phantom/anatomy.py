@@ -55,20 +55,20 @@ class Anatomy:
 def draw_anatomy(draws: Draws, female: bool, age: int) -> Anatomy:
     """The anatomy of a patient of the given sex and age (years)."""
     years = (age - 55) / 30
-    habitus = min(max(draws.normal(0.42, 0.26), 0.0), 1.0)
-    width = draws.normal(0.655, 0.032) - 0.02 * female
+    habitus = min(max(draws.normal(0.45, 0.28), 0.0), 1.0)
+    width = draws.normal(0.69, 0.032) - 0.02 * female
     right = draws.normal(0.42, 0.06) - 0.06 * habitus
     left = right + draws.uniform(0.01, 0.075)
-    sulcus = draws.uniform(0.17, 0.27)
+    sulcus = draws.uniform(0.2, 0.34)
     return Anatomy(
         female=female,
         age=age,
         habitus=habitus,
         width=width,
-        apex=draws.normal(-0.74, 0.03),
+        apex=draws.normal(-0.77, 0.035),
         dome=(right, left),
         sulcus=(sulcus, sulcus * draws.uniform(0.9, 1.05)),
-        heart=draws.normal(1.0, 0.085) + 0.05 * years + 0.05 * habitus,
+        heart=draws.normal(0.92, 0.08) + 0.05 * years + 0.05 * habitus,
         heart_x=draws.normal(0.105, 0.02),
         heart_y=right - draws.uniform(0.19, 0.25),
         heart_tilt=draws.normal(0.62, 0.09) - 0.15 * habitus,
@@ -78,8 +78,8 @@ def draw_anatomy(draws: Draws, female: bool, age: int) -> Anatomy:
         scoliosis=draws.normal(0.0, 0.022),
         rib_width=draws.normal(0.031, 0.0025) - 0.002 * female,
         rib_slope=draws.normal(1.0, 0.14),
-        rib_density=draws.normal(1.0, 0.18) - 0.12 * years,
-        clavicle=draws.normal(-0.66, 0.035),
+        rib_density=draws.normal(1.0, 0.22) - 0.12 * years,
+        clavicle=draws.normal(-0.68, 0.04),
         breast=draws.uniform(0.45, 1.0) if female else 0.25 * habitus,
         bubble=(draws.uniform(0.06, 0.17), draws.uniform(0.04, 0.095), draws.uniform(-0.3, 1.2)),
         vascular=draws.normal(1.0, 0.16),
@@ -109,7 +109,7 @@ def domes(anatomy: Anatomy, raised: bool = True) -> NDArray:
         q = np.abs(KNOTS[half]) / anatomy.width
         outer = np.clip((q - 0.5) / 0.5, 0, 1.6)
         inner = np.clip((0.5 - q) / 0.5, 0, 1)
-        y = anatomy.dome[side] + anatomy.sulcus[side] * outer**2.6 + 0.07 * inner**2
+        y = anatomy.dome[side] + anatomy.sulcus[side] * outer**2.1 + 0.1 * inner**2
         if raised:
             lift = anatomy.elevation[side] + 0.11 * anatomy.shrink
             y = y - lift * (1 - 0.85 * np.minimum(outer, 1) ** 3) * (1 - 0.35 * inner**2)
@@ -120,10 +120,10 @@ def domes(anatomy: Anatomy, raised: bool = True) -> NDArray:
 def body_outline(anatomy: Anatomy) -> NDArray:
     """Half width of the body at KNOTS: neck, shoulders with the arms, chest wall, flanks."""
     stout = anatomy.habitus
-    chest = anatomy.width + 0.13 + 0.17 * stout + 0.03 * anatomy.female * anatomy.breast
+    chest = anatomy.width + 0.17 + 0.2 * stout + 0.03 * anatomy.female * anatomy.breast
     shoulder = anatomy.clavicle
     y = shoulder + np.array([-1.0, -0.42, -0.27, -0.15, 0.0, 0.22, 0.42, 0.62, 0.95, 1.3, 2.3])
-    reach = [0.25, 0.25, 0.3, 0.56, 0.92, 1.14, 1.08 + 0.1 * stout, chest + 0.06, chest]
+    reach = [0.27, 0.27, 0.34, 0.68, 1.02, 1.2, 1.14 + 0.1 * stout, chest + 0.09, chest]
     reach += [chest - 0.03 + 0.05 * stout, chest + 0.06 * stout]
     outline = np.interp(KNOTS, y, reach)
     kernel = np.hanning(61)

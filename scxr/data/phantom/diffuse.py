@@ -67,7 +67,7 @@ def interstitial_pattern(
     lines = _lines(scene, x, y, 0.03 + 0.035 * rng.random(len(x)), rng, 0.0035)
     lung = _visible_lung(scene)
     strength = 0.4 + 0.6 * conspicuity
-    scene.depth += strength * lung * (0.0042 * lines + 0.03)
+    scene.depth += strength * lung * (0.0021 * lines + 0.03)
     return lung > 0.5
 
 
@@ -81,7 +81,7 @@ def reticular_interstitial_pattern(
     q = np.abs(frame.x) / scene.lateral
     basal = ramp(frame.y, scene.anatomy.apex + 0.35, scene.anatomy.base - 0.15)
     where = _visible_lung(scene) * np.maximum(0.35 + 0.65 * ramp(q, 0.45, 0.8), basal) * basal
-    scene.depth += (0.5 + 0.5 * conspicuity) * where * (0.0062 * net + 0.012)
+    scene.depth += (0.5 + 0.5 * conspicuity) * where * (0.0027 * net + 0.014)
     return where > 0.35
 
 
@@ -96,7 +96,7 @@ def pulmonary_fibrosis(
     base = scene.dome
     basal = ramp(scene.frame.y - base, -0.62, -0.12)
     where = _visible_lung(scene) * basal
-    scene.depth += (0.45 + 0.55 * conspicuity) * where * (0.0052 * comb + 0.005 * lines + 0.05)
+    scene.depth += (0.45 + 0.55 * conspicuity) * where * (0.0014 * comb + 0.0014 * lines + 0.05)
     return where > 0.3
 
 
@@ -113,11 +113,11 @@ def bronchiectasis(
         x0 = one * draws.uniform(0.26, 0.36) + 0.06 * (one > 0)
         y0 = scene.anatomy.dome[0 if one < 0 else 1] - draws.uniform(0.2, 0.3)
         spread = 0.1 + 0.04 * conspicuity
-        n = 9 + int(9 * conspicuity)
+        n = 11 + int(10 * conspicuity)
         x, y = x0 + spread * rng.standard_normal(n), y0 + 0.85 * spread * rng.standard_normal(n)
-        radius = 0.02 + 0.018 * rng.random(n)
-        picture += 0.016 * _rings(scene, x, y, radius, rng, 0.0055)
-        picture -= blur(splat(scene.frame, x, y, 0.10 * np.pi * radius**2), 0.018 / scene.frame.pixel)
+        radius = 0.016 + 0.016 * rng.random(n)
+        picture += 0.0054 * _rings(scene, x, y, radius, rng, 0.0055)
+        picture -= blur(splat(scene.frame, x, y, 0.06 * np.pi * radius**2), 0.018 / scene.frame.pixel)
         picture += _trams(scene, x0, y0, one, rng)
         d = ((scene.frame.x - x0) ** 2 + (scene.frame.y - y0) ** 2) * (1 / (2.1 * spread) ** 2)
         mask |= d < 1
@@ -142,7 +142,7 @@ def _trams(scene: Scene, x: float, y: float, side: float, rng: np.random.Generat
         *both,
         np.zeros(2 * n),
     )
-    return blur(splat(scene.frame, px, py, 0.016 * step), 0.0055 / scene.frame.pixel)
+    return blur(splat(scene.frame, px, py, 0.0048 * step), 0.0055 / scene.frame.pixel)
 
 
 def hemidiaphragm_elevation(

@@ -10,7 +10,16 @@ from __future__ import annotations
 import numpy as np
 
 from scxr.data.phantom import anatomy as body
-from scxr.data.phantom.geometry import KNOTS, Ellipse, Mask, Picture, blur, ramp, sample_curves, splat
+from scxr.data.phantom.geometry import (
+    KNOTS,
+    Ellipse,
+    Mask,
+    Picture,
+    blur,
+    ramp,
+    sample_curves,
+    splat,
+)
 from scxr.data.phantom.randomness import Draws
 from scxr.data.phantom.thorax import Scene, posterior_course
 
@@ -62,13 +71,13 @@ def callus_rib_fracture(
     q = draws.uniform(0.5, 0.92)
     for rib in ribs:
         x, y, tilt = rib_point(scene, rib, min(q + draws.uniform(-0.04, 0.04), 0.95), side)
-        half = anatomy.rib_width * (1.45 + 0.8 * conspicuity)
-        callus = Ellipse(x, y, half * draws.uniform(1.5, 2.0), half, tilt)
+        half = anatomy.rib_width * (1.2 + 0.45 * conspicuity)
+        callus = Ellipse(x, y, half * draws.uniform(1.9, 2.5), half, tilt)
         window = callus.window(scene.frame)
         inside = callus.inside(scene.frame, window)
         bulge = ramp(inside, -0.1, 0.7)
         line = np.exp(-(((scene.frame.x[window] - x) * (1 / 0.012)) ** 2))
-        scene.add(window, (0.12 + 0.2 * conspicuity) * bulge * (1 - 0.35 * line))
+        scene.add(window, (0.16 + 0.2 * conspicuity) * bulge * (1 - 0.35 * line))
         mask[window] |= inside > 0
     return mask
 
@@ -93,19 +102,19 @@ def hiatal_hernia(
     """A rounded retrocardiac pouch of stomach above the diaphragm, often with air over fluid."""
     draws = Draws(rng, 16)
     anatomy, frame = scene.anatomy, scene.frame
-    radius = 0.115 + 0.075 * conspicuity
-    x = 0.3 * scene.turn + draws.uniform(-0.02, 0.11)
+    radius = 0.125 + 0.085 * conspicuity
+    x = 0.3 * scene.turn + draws.uniform(-0.06, 0.12)
     y = float(np.interp(x, KNOTS, body.domes(anatomy))) - radius * draws.uniform(0.55, 0.85)
     pouch = Ellipse(x, y, radius * draws.uniform(1.0, 1.35), radius, draws.uniform(-0.25, 0.25))
     window = pouch.window(frame)
     inside = pouch.inside(frame, window)
     thickness = np.sqrt(np.maximum(inside, 0))
-    strength = 0.14 + 0.16 * conspicuity
-    depth = strength * (0.55 * thickness + 0.45 * ramp(inside, -0.05, 0.15))
-    if draws.chance(0.7):
+    strength = 0.17 + 0.17 * conspicuity
+    depth = strength * (0.65 * thickness + 0.35 * ramp(inside, -0.1, 0.25))
+    if draws.chance(0.75):
         level = y + radius * draws.uniform(-0.25, 0.35)
-        gas = ramp(level - frame.y[window], -0.012, 0.012) * ramp(inside, 0.08, 0.3)
-        depth -= (0.3 + 0.25 * conspicuity) * gas * np.maximum(thickness, 0.5)
+        gas = ramp(level - frame.y[window], -0.012, 0.012) * ramp(inside, 0.0, 0.35)
+        depth -= (0.34 + 0.22 * conspicuity) * gas * np.maximum(thickness, 0.5)
     scene.add(window, depth)
     mask = np.zeros(scene.air.shape, dtype=bool)
     mask[window] = inside > 0
@@ -162,6 +171,6 @@ def _lobes(
     dx, dy = scene.frame.x[window] - x, scene.frame.y[window] - y
     direction = np.arctan2(dy, dx)
     count, phase = 2 + int(draws.uniform(0, 3)), draws.uniform(0, 6.28)
-    wave = draws.uniform(0.06, 0.2) * np.sin(direction * count + phase)
+    wave = draws.uniform(0.06, 0.2) * (2 / count) * np.sin(direction * count + phase)
     spikes = draws.uniform(0.0, 0.16) * np.sin(direction * (9 + 2 * count) + 2 * phase)
     return (wave + spikes).astype(np.float32)

@@ -17,6 +17,7 @@ from scxr.data.phantom import acquisition, cohort, findings, thorax
 from scxr.data.phantom.acquisition import HOSPITALS, Exposure, Hospital
 from scxr.data.phantom.anatomy import Anatomy, draw_anatomy
 from scxr.data.phantom.cohort import FINDINGS, NORMAL, Patient
+from scxr.data.phantom.devices import add_devices
 from scxr.data.phantom.geometry import Frame, Mask
 from scxr.data.phantom.randomness import Draws, stream
 from scxr.data.phantom.thorax import REGIONS
@@ -150,6 +151,8 @@ def _image(
     parts: dict[str, Mask] = dict(thorax.regions(scene)) if masks else {}
     for case in cases:
         parts[case.finding] = findings.draw(scene, case)
+    if exposure.devices:
+        add_devices(scene, Draws(stream(seed, place.name, "devices", index), 32))
     noise = stream(seed, place.name, "noise", index)
     shown = acquisition.detect(scene.depth, frame, exposure, place, noise)
     picture = acquisition.finish(shown, exposure, place)

@@ -79,7 +79,7 @@ def project(anatomy: Anatomy, frame: Frame, turn: float, vessel_draws: Draws) ->
     _add_abdomen(scene)
     _add_centre(scene)
     _add_ribs(scene, width)
-    scene.depth += vessels(anatomy, frame, turn, vessel_draws) * air
+    scene.depth += vessels(anatomy, frame, turn, vessel_draws) * (air * (1 - 0.6 * scene.heart))
     _add_shoulders(scene)
     _add_breasts(scene)
     return scene
@@ -95,7 +95,8 @@ def _air(
     below = np.clip((dome - frame.y) * (1 / 0.16), 0, 1)
     air = outer * (2 - outer)
     air *= inner * (2 - inner)
-    air *= 0.45 * (below > 0) + 0.55 * below * (2 - below)
+    edge = np.clip((dome - frame.y) * (1 / max(frame.pixel, 0.012)) + 0.5, 0, 1)
+    air *= 0.45 * edge + 0.55 * below * (2 - below)
     air = np.sqrt(air)
     air *= frame.by_y(0.74 + 0.26 * np.clip((KNOTS - anatomy.apex) / 0.5, 0, 1))
     return air
@@ -120,7 +121,7 @@ def _heart(anatomy: Anatomy, frame: Frame, turn: float) -> Picture:
     missing = np.ones_like(frame.x)
     for part in (left, right, outflow):
         window = part.window(frame)
-        missing[window] *= 1 - part.thickness(frame, window)
+        missing[window] *= 1 - np.minimum(1, 1.25 * part.thickness(frame, window))
     return 1 - missing
 
 
@@ -128,8 +129,8 @@ def _great_vessels(anatomy: Anatomy, frame: Frame, turn: float) -> Picture:
     """The mediastinal band above the heart, the aortic knob and the descending aorta."""
     bulge = anatomy.unfolding
     y = [-1.0, -0.75, -0.55, -0.36, -0.2, -0.05, 0.2, 0.6]
-    right = np.interp(KNOTS, y, [0.1, 0.1, 0.115, 0.12, 0.14 + 0.03 * bulge, 0.14, 0.12, 0.1])
-    left = np.interp(KNOTS, y, [0.1, 0.11, 0.12, 0.135, 0.125, 0.14, 0.12, 0.1])
+    right = np.interp(KNOTS, y, [0.1, 0.11, 0.125, 0.14, 0.15 + 0.03 * bulge, 0.15, 0.12, 0.1])
+    left = np.interp(KNOTS, y, [0.1, 0.12, 0.14, 0.15, 0.155, 0.17, 0.12, 0.1])
     middle, half = (left - right) / 2 + 0.7 * turn, (left + right) / 2
     q = (frame.x - frame.by_y(middle)) * frame.by_y(1 / half)
     fade = np.interp(KNOTS, [-1.1, -0.8, -0.4, 0.1, 0.3], [0.25, 0.5, 0.8, 0.8, 0.0])
@@ -141,7 +142,7 @@ def _great_vessels(anatomy: Anatomy, frame: Frame, turn: float) -> Picture:
     band += np.sqrt(np.maximum(1 - q * q, 0)) * frame.by_y(there)
     knob = Ellipse(0.105 + 0.5 * turn + 0.02 * bulge, -0.33, anatomy.knob, anatomy.knob * 1.1)
     window = knob.window(frame)
-    band[window] += 0.85 * knob.thickness(frame, window)
+    band[window] += 0.6 * knob.thickness(frame, window)
     return band
 
 
@@ -166,13 +167,13 @@ def _add_gas(scene: Scene, gas: Ellipse, depth: float, fluid_level: float) -> No
 def _add_centre(scene: Scene) -> None:
     """Heart, great vessels, spine, and the air of trachea and main bronchi."""
     frame, anatomy = scene.frame, scene.anatomy
-    above = frame.y < scene.dome
-    scene.depth += (0.42 * above + 0.1) * scene.heart
-    scene.depth += 0.17 * scene.mediastinum
+    # Heart and vessels take the place of lung: they add most where there is most air to displace.
+    scene.depth += (0.10 + 0.46 * scene.air) * scene.heart
+    scene.depth += (0.06 + 0.30 * scene.air) * scene.mediastinum
     inside = np.abs(scene.spine)
     vertebra = np.cos((KNOTS * 1.0 + 0.11 * KNOTS**2) * (2 * np.pi / 0.135))
-    density = 0.15 + 0.022 * np.clip(vertebra * 2, -1, 0.6) + 0.03 * (KNOTS > 0.3)
-    column = frame.by_y(density) * np.sqrt(np.clip((1.0 - inside) * 4, 0, 1))
+    density = 0.02 + 0.085 * np.clip(KNOTS + 0.9, 0, 1) + 0.022 * np.clip(vertebra * 2, -1, 0.6) + 0.03 * (KNOTS > 0.3)
+    column = frame.by_y(density) * ramp(1.0 - inside, -0.12, 0.4)
     column += (0.03 * (inside < 0.16)) * frame.by_y(np.clip(vertebra, 0, 1))
     scene.depth += column
     carina, bias = -0.17, 0.4 * scene.turn
@@ -180,11 +181,11 @@ def _add_centre(scene: Scene) -> None:
     q = (frame.x - frame.by_y(centre)) * (1 / 0.048)
     tube = np.sqrt(np.maximum(1 - q * q, 0))
     fade = np.interp(KNOTS, [-1.1, -0.9, carina - 0.05, carina + 0.03], [0.5, 1, 1, 0])
-    scene.depth -= 0.16 * tube * frame.by_y(fade)
+    scene.depth -= 0.095 * tube * frame.by_y(fade)
     for x, y, angle in ((-0.085, carina + 0.075, 2.2), (0.085, carina + 0.065, 0.75)):
         bronchus = Ellipse(x + bias, y, 0.14, 0.034, angle)
         window = bronchus.window(frame)
-        scene.add(window, -0.12 * bronchus.thickness(frame, window))
+        scene.add(window, -0.08 * bronchus.thickness(frame, window))
 
 
 def posterior_course(q: Picture) -> Picture:
@@ -206,13 +207,13 @@ def _add_ribs(scene: Scene, width: Picture) -> None:
     q6 = q * q * q
     q6 *= q6
     scene.posterior_ribs = posterior * cage * np.clip((q - 0.12) * 12, 0, 1)
-    drop = end + 0.36 * (1 - q)
+    drop = end + 0.5 * (1 - q)
     phase = np.clip((frame.y - drop + 1.75) * (1023 / 3.5) + 0.5, 0, 1023).astype(np.int32)
     anterior = _rib_profile(levels, anatomy.rib_width * 1.15, 8).take(phase)
     scene.anterior_ribs = anterior * cage * np.clip((q - 0.42) * 4, 0, 1)
-    density = 0.085 * anatomy.rib_density
+    density = 0.105 * anatomy.rib_density
     scene.depth += density * scene.posterior_ribs * (1 + 1.1 * q6)
-    scene.depth += 0.7 * density * scene.anterior_ribs * (1 + 1.1 * q6)
+    scene.depth += 0.55 * density * scene.anterior_ribs * (1 + 1.1 * q6)
 
 
 def _rib_profile(levels: np.ndarray, half_width: float, count: int) -> np.ndarray:
@@ -242,14 +243,14 @@ def _clavicles(anatomy: Anatomy, frame: Frame, width: Picture, turn: float) -> P
 def _add_shoulders(scene: Scene) -> None:
     """Clavicles, the scapulae's edges and the heads of the humeri."""
     frame, anatomy = scene.frame, scene.anatomy
-    scene.depth += 0.12 * anatomy.rib_density * scene.clavicles
+    scene.depth += 0.19 * anatomy.rib_density * scene.clavicles
     top = anatomy.clavicle
     for side in (-1.0, 1.0):
         blade = Ellipse(side * (anatomy.width + 0.15), top + 0.33, 0.34, 0.15, side * 1.15 + 0.35)
         head = Ellipse(side * 1.0, top + 0.1, 0.15, 0.17)
-        for part, depth in ((blade, 0.10), (head, 0.16)):
+        for part, depth in ((blade, 0.09), (head, 0.16)):
             window = part.window(frame)
-            scene.add(window, depth * ramp(part.inside(frame, window), 0.0, 0.35))
+            scene.add(window, depth * ramp(part.inside(frame, window), 0.0, 0.8))
 
 
 def _add_breasts(scene: Scene) -> None:

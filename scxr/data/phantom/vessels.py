@@ -15,7 +15,7 @@ MAIN, CHILDREN, LEVELS = 9, 3, 3
 class Branches:
     """Arrays of shape (n,): where branches start, their heading, length, bend and half width."""
 
-    def __init__(self, x, y, angle, length, bend, width) -> None:  # noqa: ANN001
+    def __init__(self, x, y, angle, length, bend, width) -> None:
         self.x, self.y, self.angle = x, y, angle
         self.length, self.bend, self.width = length, bend, width
 
@@ -49,7 +49,7 @@ def _main(anatomy: Anatomy, side: float, rng: np.random.Generator) -> Branches:
         y + 0.16 * (u[4] - 0.5) + 0.06 * np.sin(fan),
         np.where(side > 0, fan, np.pi - fan),
         reach * (0.72 + 0.28 * u[2]),
-        -side * 0.18 * np.sign(fan) * u[3],
+        -side * np.sign(fan) * (0.34 * u[3] - 0.08),
         width,
     )
 
@@ -67,7 +67,7 @@ def _offspring(parent: Branches, rng: np.random.Generator) -> Branches:
         y,
         twin.angle + turn + 1.4 * twin.bend * t,
         twin.length * (0.62 - 0.25 * t) * (0.7 + 0.5 * u[2]),
-        -turn * 0.25 * u[3],
+        turn * (0.9 * u[3] - 0.6),
         twin.width * (1 - 0.6 * t) * (0.62 + 0.2 * u[4]),
     )
 
@@ -83,7 +83,7 @@ def vessels(anatomy: Anatomy, frame: Frame, turn: float, draws: Draws) -> Pictur
         frame, tree.x + 0.2 * turn, tree.y, tree.angle, tree.length, tree.bend
     )
     half = tree.width[number] * (1 - 0.65 * t)
-    mass = 6.5 * anatomy.vascular * half**1.6 * step * 0.55
+    mass = 6.5 * anatomy.vascular * half**1.6 * step * 0.5
     thick = half > 0.0085
     picture = blur(splat(frame, x[thick], y[thick], mass[thick]), 0.011 / frame.pixel)
     picture += blur(splat(frame, x[~thick], y[~thick], mass[~thick]), 0.004 / frame.pixel)

@@ -12,7 +12,7 @@ Everything that trains, evaluates or explains reads this and nothing else. A sto
   kept as filled masks of kind `box`.
 """
 
-from scxr.data.store.layout import COLUMNS, NORMAL, has_finding, histogram_statistics
+from scxr.data.store.layout import COLUMNS, NORMAL, has_any_finding, has_finding
 from scxr.data.store.reader import RadiographStore
 from scxr.data.store.writer import StoreWriter
 
@@ -21,6 +21,6 @@ __all__ = [
     "NORMAL",
     "RadiographStore",
     "StoreWriter",
+    "has_any_finding",
     "has_finding",
-    "histogram_statistics",
 ]

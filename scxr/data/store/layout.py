@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,18 @@ CONTENT = ("images.npy", "table.parquet", "masks.npy", "regions.parquet")
 
 def has_finding(findings: pd.Series, name: str) -> np.ndarray:
     """(N,) bool: which rows of a findings column (`a|b`) name `name`, in any case, as a whole."""
-    wanted = name.strip().casefold()
+    return has_any_finding(findings, [name])
+
+
+def has_any_finding(findings: pd.Series, names: Iterable[str]) -> np.ndarray:
+    """(N,) bool: which rows of a findings column name at least one of `names`."""
+    wanted = {name.strip().casefold() for name in names}
     codes, values = pd.factorize(findings.fillna(""))
     hits = np.fromiter(
-        (wanted in (part.strip().casefold() for part in str(value).split("|")) for value in values),
+        (
+            any(part.strip().casefold() in wanted for part in str(value).split("|"))
+            for value in values
+        ),
         dtype=bool,
         count=len(values),
     )

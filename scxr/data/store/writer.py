@@ -278,6 +278,6 @@ def _text_table(frame: pd.DataFrame) -> pd.DataFrame:
         frame[name] = values.fillna("").astype(str)
     extra = [name for name in frame.columns if name not in COLUMNS]
     for name in extra:
-        if frame[name].dtype == object:
-            frame[name] = frame[name].map(lambda value: "" if value is None else str(value))
+        if frame[name].dtype == object or isinstance(frame[name].dtype, pd.StringDtype):
+            frame[name] = frame[name].fillna("").astype(str)
     return frame[[*COLUMNS, *extra]]
