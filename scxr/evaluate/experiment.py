@@ -1,0 +1,125 @@
+"""What every few-shot experiment shares: the episodes, the frame of scores, the spare cores.
+
+The episodes are drawn once and handed to every init, so that two inits always differ in nothing
+but the init.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from tqdm.auto import tqdm
+
+from scxr.data.episodes import Episode, draw_episodes
+from scxr.data.store import NORMAL, RadiographStore
+from scxr.errors import InputError
+from scxr.evaluate.results import SCORE_COLUMNS
+
+log = logging.getLogger(__name__)
+
+SHOTS = (1, 5, 10, 20, 50)
+
+
+def draw_experiment(
+    store: RadiographStore,
+    findings: Sequence[str],
+    shots: Iterable[int] = SHOTS,
+    trials: int = 10,
+    *,
+    seed: int = 42,
+    negatives: str = NORMAL,
+    single_label: bool = False,
+    views: Collection[str] | None = None,
+) -> list[Episode]:
+    """All episodes of an experiment; a warning says where shots had to be capped.
+
+    Args:
+        findings: names as in the store's table.
+        shots: labelled images a class.
+        trials: draws of a finding and a shot count.
+        seed, negatives, single_label, views: as in `scxr.data.episodes.draw_episode`.
+
+    Raises:
+        InputError: nothing to evaluate, or a finding that the store cannot provide.
+    """
+    shots = sorted({int(n) for n in shots})
+    if not findings or not shots or trials < 1:
+        raise InputError("Nothing to evaluate: give at least one finding, one shot and one trial.")
+    episodes: list[Episode] = []
+    for finding in dict.fromkeys(findings):
+        drawn = list(
+            draw_episodes(
+                store.table,
+                finding,
+                shots,
+                range(trials),
+                seed,
+                negatives,
+                kept=findings,
+                single_label=single_label,
+                views=views,
+            )
+        )
+        available = drawn[0].positives
+        if available < shots[-1]:
+            log.warning(
+                "%s has only %d training positives: %s shots become %d.",
+                finding,
+                available,
+                " and ".join(str(n) for n in shots if n > available),
+                available,
+            )
+        episodes += drawn
+    return episodes
+
+
+def score_frame(
+    init: str, episode: Episode, patients: np.ndarray, scores: np.ndarray
+) -> pd.DataFrame:
+    """The scores of one episode's validation images as rows of `SCORE_COLUMNS`."""
+    values = {
+        "init": init,
+        "finding": episode.finding,
+        "shots": episode.shots,
+        "trial": episode.trial,
+        "row": episode.val_rows,
+        "patient": patients[episode.val_rows],
+        "label": episode.val_labels,
+        "score": scores,
+        "positives": episode.positives,
+    }
+    return pd.DataFrame(values, columns=list(SCORE_COLUMNS))
+
+
+def batches(episodes: Sequence[Episode]) -> list[list[Episode]]:
+    """Episodes of one finding and shot count together: enough work to send to a process."""
+    groups: dict[tuple[str, int], list[Episode]] = {}
+    for episode in episodes:
+        groups.setdefault((episode.finding, episode.shots), []).append(episode)
+    return list(groups.values())
+
+
+def in_parallel(
+    work: Callable[..., pd.DataFrame],
+    tasks: list[tuple],
+    *,
+    label: str,
+    jobs: int | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """`work(*task)` for every task, over `jobs` processes, the frames one below the other.
+
+    Args:
+        jobs: None for all cores, but one where starting processes would cost more than it saves.
+        progress: whether to show a bar, `label` in front, on standard error.
+    """
+    if jobs is None:
+        jobs = (os.cpu_count() or 1) if len(tasks) > 40 else 1
+    frames = Parallel(n_jobs=jobs, return_as="generator")(delayed(work)(*task) for task in tasks)
+    shown = tqdm(frames, total=len(tasks), desc=label, disable=not progress, leave=False)
+    return pd.concat(list(shown), ignore_index=True)

@@ -1,0 +1,226 @@
+"""What an encoder says about a picture, computed once and kept on disk by content.
+
+The encoder runs in evaluation mode (batch norm uses the statistics that training left), without
+gradients, in single precision, on pictures resized to the size it was trained for, with the
+normalisation it carries inside. A cache folder is named after the weights, the store and the
+stage, so it can never be stale: another weight or another pixel gives another name.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import logging
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from scxr.cache import cache_folder
+from scxr.data.store import RadiographStore
+from scxr.encoders import Encoder, resize
+from scxr.errors import InputError
+
+log = logging.getLogger(__name__)
+
+STAGES = ("layer1", "layer2", "layer3", "layer4")
+_FORMAT = 1  # part of every cache name: raise it when the same weights would give other features
+
+
+class PixelEncoder(nn.Module):
+    """The baseline without a network: the picture itself, made small and laid out in a row."""
+
+    def __init__(self, size: int = 32) -> None:
+        super().__init__()
+        if size < 1:
+            raise InputError(f"The pixel baseline needs a size of at least 1 pixel, not {size}.")
+        self.name, self.image_size, self.feature_dim = "pixels", size, size * size
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 1, size, size) -> (B, size * size)."""
+        return images.flatten(1)
+
+
+AnyEncoder = Encoder | PixelEncoder
+"""What can be evaluated: a module from (B, 1, S, S) in [0, 1] to (B, feature_dim) that has a
+`name`, an `image_size` and a `feature_dim`. Stages and Grad-CAM need an `Encoder`."""
+
+
+def extract(
+    encoder: AnyEncoder,
+    store: RadiographStore,
+    rows: np.ndarray,
+    *,
+    stage: str | None = None,
+    batch_size: int = 256,
+    cache: Path | str | bool = True,
+    device: torch.device | str | None = None,
+    progress: bool = False,
+) -> np.ndarray:
+    """Features of the images in `rows`, each image computed once and then read from the cache.
+
+    Args:
+        encoder: left as it is; the work is done on a frozen copy.
+        rows: (n,) row numbers of the store.
+        stage: None for the features that the encoder returns; "layer1" to "layer4" for a stage,
+            averaged over positions; "all" for the four of them side by side; "map" for the last
+            stage's map, "map:layer3" for another's.
+        cache: True for the folder in `SCXR_CACHE` (or `.scxr`), a folder, or False for none.
+        device: None for a GPU where there is one.
+
+    Returns:
+        (n, D) float32, or (n, C, h, w) for maps.
+
+    Raises:
+        InputError: an unknown stage, no rows, or features that are not finite.
+    """
+    rows = np.asarray(rows, dtype=np.int64)
+    if rows.ndim != 1 or len(rows) == 0:
+        raise InputError("There are no images to extract features from: give at least one row.")
+    _parse(stage)
+    wanted = np.unique(rows)
+    folder = None
+    known: dict[int, np.ndarray] = {}
+    if cache:
+        folder = features_folder(cache) / _name(encoder, store, stage)
+        known = _read(folder, wanted)
+    missing = np.array([row for row in wanted if int(row) not in known], dtype=np.int64)
+    if len(missing):
+        fresh = _compute(encoder, store, missing, stage, batch_size, device, progress)
+        known.update(zip(missing.tolist(), fresh, strict=True))
+        if folder is not None:
+            _write(folder, missing, fresh)
+    return np.stack([known[row] for row in rows.tolist()])
+
+
+def features_folder(cache: Path | str | bool = True) -> Path:
+    """Where features are kept: `cache`, or `features` in scxr's cache folder."""
+    return cache_folder() / "features" if isinstance(cache, bool) else Path(cache)
+
+
+def prepared(encoder: AnyEncoder, device: torch.device | str | None = None) -> AnyEncoder:
+    """A frozen copy in evaluation mode on `device`, laid out for fast convolutions."""
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    twin = copy.deepcopy(encoder).eval().requires_grad_(False)
+    twin.to(device)
+    twin.to(memory_format=torch.channels_last)
+    return twin
+
+
+def pictures(
+    encoder: AnyEncoder,
+    store: RadiographStore,
+    rows: np.ndarray,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """What `encoder` is shown of `rows`: (n, 1, S, S) float32 in [0, 1], S its image size."""
+    images = store.batch(rows).to(device).float() / 255
+    return resize(images, int(encoder.image_size)).contiguous(memory_format=torch.channels_last)
+
+
+def fingerprint(encoder: AnyEncoder) -> str:
+    """Hexadecimal SHA-256 of an encoder: its kind, the size of its pictures, and every weight."""
+    digest = hashlib.sha256()
+    about = [type(encoder).__name__, str(encoder.name), int(encoder.image_size)]
+    digest.update(json.dumps([*about, getattr(encoder, "config", None)], sort_keys=True).encode())
+    for key, tensor in sorted(encoder.state_dict().items()):
+        value = tensor.detach().cpu().contiguous()
+        digest.update(f"{key}{tuple(value.shape)}{value.dtype}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def require_finite(features: np.ndarray, what: str = "features") -> np.ndarray:
+    """`features` unchanged, or an `InputError` that counts the images with NaN or infinity."""
+    finite = np.isfinite(features).reshape(len(features), -1).all(axis=1)
+    if not finite.all():
+        raise InputError(
+            f"The {what} of {int((~finite).sum())} of {len(features)} images are NaN or infinite: "
+            "the encoder diverged in training or its weights are damaged; use another run."
+        )
+    return features
+
+
+def _parse(stage: str | None) -> tuple[str | None, bool]:
+    """The stage (None: what the encoder returns) and whether its whole map is wanted."""
+    if stage in (None, "all", *STAGES):
+        return stage, False
+    name = "layer4" if stage == "map" else str(stage).removeprefix("map:")
+    if name not in STAGES or not str(stage).startswith("map"):
+        raise InputError(
+            f"Unknown stage {stage!r}: give None, one of {', '.join(STAGES)}, 'all', 'map' or "
+            "'map:' with one of them."
+        )
+    return name, True
+
+
+def _forward(encoder: AnyEncoder, images: Tensor, stage: str | None) -> Tensor:
+    name, as_map = _parse(stage)
+    if name is None:
+        return encoder(images)
+    if not isinstance(encoder, Encoder):
+        raise InputError(f"{encoder.name} has no stages: leave the stage out.")
+    maps = dict(zip(STAGES, encoder.stages(images), strict=True))
+    if as_map:
+        return maps[name]
+    chosen = list(maps.values()) if name == "all" else [maps[name]]
+    return torch.cat([m.mean(dim=(2, 3)) for m in chosen], dim=1)
+
+
+def _compute(
+    encoder: AnyEncoder,
+    store: RadiographStore,
+    rows: np.ndarray,
+    stage: str | None,
+    batch_size: int,
+    device: torch.device | str | None,
+    progress: bool,
+) -> np.ndarray:
+    twin = prepared(encoder, device)
+    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    label = f"features {encoder.name}"
+    results = []
+    with torch.inference_mode():
+        for batch in tqdm(batches, desc=label, disable=not progress, leave=False):
+            features = _forward(twin, pictures(encoder, store, batch, chosen), stage)
+            results.append(features.float().cpu().contiguous().numpy())
+    return require_finite(np.concatenate(results))
+
+
+def _name(encoder: AnyEncoder, store: RadiographStore, stage: str | None) -> str:
+    parts = json.dumps([_FORMAT, fingerprint(encoder), store.fingerprint, stage])
+    return hashlib.sha256(parts.encode()).hexdigest()[:32]
+
+
+def _read(folder: Path, wanted: np.ndarray) -> dict[int, np.ndarray]:
+    """Cached features of the `wanted` rows; a damaged file counts as absent."""
+    known: dict[int, np.ndarray] = {}
+    for file in sorted(folder.glob("*.npz")):
+        try:
+            with np.load(file, allow_pickle=False) as shard:
+                rows = shard["rows"]
+                useful = np.isin(rows, wanted)
+                if useful.any():
+                    known.update(zip(rows[useful].tolist(), shard["features"][useful], strict=True))
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            log.warning("Cached features in %s cannot be read (%s); computing again.", file, error)
+    return known
+
+
+def _write(folder: Path, rows: np.ndarray, features: np.ndarray) -> None:
+    """One file more in the cache, complete or not there at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name = hashlib.sha256(rows.tobytes()).hexdigest()[:16]
+    part = Path(tempfile.mkstemp(dir=folder, suffix=".part")[1])
+    try:
+        with part.open("wb") as file:
+            np.savez(file, rows=rows, features=features)
+        part.replace(folder / f"{name}.npz")
+    finally:
+        part.unlink(missing_ok=True)
