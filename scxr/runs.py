@@ -104,6 +104,21 @@ class Run:
         """The encoder that survived, frozen and in eval mode."""
         return read_encoder(self.require_finished().path / "encoder.safetensors")
 
+    def summary(self) -> dict[str, Any]:
+        """What was trained on what, and how it ended, in a few facts."""
+        facts = {k: self.config[k] for k in ("method", "preset", "seed")}
+        facts |= {"run": str(self.path), "finished": self.finished}
+        facts |= {"backbone": self.config["settings"]["backbone"]}
+        facts |= {"images": self.config["data"]["images"]}
+        train, monitor = self.log("train"), self.log("monitor")
+        if not train.empty:
+            facts |= {"steps": int(train["step"].iloc[-1]), "loss": float(train["loss"].iloc[-1])}
+            facts["images_per_second"] = float(train["images_per_second"].median())
+        if not monitor.empty:
+            numbers = ("std_normalised", "mean_cosine", "effective_rank", "rankme")
+            facts |= {k: round(float(monitor[k].iloc[-1]), 4) for k in numbers}
+        return facts
+
     @cached_property
     def _rows(self) -> list[dict[str, Any]]:
         with contextlib.suppress(FileNotFoundError):

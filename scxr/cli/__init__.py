@@ -1,0 +1,71 @@
+"""`scxr …`: parses and calls. Every command says what it did, or one JSON document with --json.
+
+Results go to standard output, progress and messages to standard error. What a user can put right
+ends with one sentence and exit code 2. Heavy imports (torch) live inside the commands, so that
+`scxr --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import warnings
+from dataclasses import dataclass
+
+import tyro
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes
+
+from scxr.cli.answers import Answer, Command, facts
+from scxr.cli.data import Data
+from scxr.cli.evaluation import Evaluate, Explain, Published, Reconstruct
+from scxr.cli.training import Collapse, Pretrain
+from scxr.errors import InputError
+
+
+@dataclass
+class Doctor(Command):
+    """Say what this machine offers: versions, device, precision, threads, free disk."""
+
+    def __call__(self) -> Answer:
+        from scxr.doctor import examine
+
+        return facts(examine())
+
+
+COMMANDS = {
+    "doctor": Doctor,
+    "data": Data,
+    "pretrain": Pretrain,
+    "collapse": Collapse,
+    "evaluate": Evaluate,
+    "explain": Explain,
+    "reconstruct": Reconstruct,
+    "published": Published,
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of `scxr`; leaves with 0, or with 2 and one sentence on standard error."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    warnings.simplefilter("ignore")  # libraries' notes are for us, not for the person at the shell
+    parsed = tyro.extras.subcommand_cli_from_dict(
+        COMMANDS,
+        prog="scxr",
+        description="Self-supervised pretraining for chest radiographs when labels are scarce.",
+        args=arguments,
+        config=(OmitArgPrefixes, OmitSubcommandPrefixes, FlagCreatePairsOff),
+    )
+    command: Command = parsed.command if isinstance(parsed, Data) else parsed
+    try:
+        answer = command()
+    except InputError as error:
+        sys.exit(_fail(str(error)))
+    except KeyboardInterrupt:
+        sys.exit(_fail("Interrupted."))
+    print(json.dumps(answer.data, indent=2, allow_nan=False) if command.json else answer.text)
+
+
+def _fail(sentence: str) -> int:
+    print(f"scxr: {sentence}", file=sys.stderr)
+    return 2

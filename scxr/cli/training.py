@@ -1,0 +1,74 @@
+"""`scxr pretrain` and `scxr collapse`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from scxr.cli.answers import Answer, Command, facts, pairs, table
+from scxr.errors import InputError
+
+
+@dataclass
+class Pretrain(Command):
+    """Pretrain an encoder on unlabelled radiographs."""
+
+    method: Annotated[Positional[str], arg(metavar="METHOD")]
+    """moco, barlow, dino or spark."""
+    data: Annotated[str, arg(metavar="STORE|phantom")]
+    """A store's folder, or "phantom" for the embedded radiographs."""
+    out: Annotated[Path, arg(metavar="RUN")]
+    """Folder to write."""
+    quick: bool = False
+    """The quick preset: about a minute on two CPU cores (the default)."""
+    full: bool = False
+    """The full preset: the published recipe, 224 px, for a GPU."""
+    resume: bool = False
+    """Finish a run that was interrupted."""
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: str = "auto"
+    """bf16-mixed, 16-mixed or 32-true; auto takes what the device computes in."""
+    set: Annotated[tuple[str, ...], arg(metavar="KEY=VALUE")] = ()
+    """Change settings of the preset, for example steps=100 augmentation.crop_scale=0.2,1."""
+
+    def __call__(self) -> Answer:
+        from scxr.data import open_data
+        from scxr.pretrain import pretrain
+
+        if self.quick and self.full:
+            raise InputError("Choose --quick or --full, not both.")
+        run = pretrain(
+            self.method,
+            open_data(self.data),
+            self.out,
+            preset="full" if self.full else "quick",
+            settings=pairs(self.set),
+            seed=self.seed,
+            resume=self.resume,
+            device=self.device,
+            precision=self.precision,
+        )
+        return facts(run.summary())
+
+
+@dataclass
+class Collapse(Command):
+    """Print the collapse monitor of runs: spread, cosine and rank over training."""
+
+    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN")]
+
+    def __call__(self) -> Answer:
+        import pandas as pd
+
+        from scxr.runs import Run
+
+        logs = [Run.open(p).log("monitor").assign(run=p.name) for p in self.runs]
+        frame = pd.concat(logs) if logs else pd.DataFrame()
+        if frame.empty:
+            raise InputError("There is nothing to show: name at least one run that was trained.")
+        shown = ["run", "step", "epoch", "std", "std_normalised", "mean_cosine"]
+        return table(frame[[*shown, "effective_rank", "rankme"]])
