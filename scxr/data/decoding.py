@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "JPEG2000", "WEBP")
+SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM", b"GIF8")
 MAX_PIXELS = 100_000_000  # the largest detectors have some 20 million
 MAX_BYTES = 1_000_000_000
 MIN_SIDE = 16
@@ -108,6 +109,8 @@ def _picture(data: bytes) -> np.ndarray:
             _check_size(image.width, image.height, getattr(image, "n_frames", 1))
             return _deep_colour(data) if _is_deep_colour_png(data) else _grey(image)
     except UnidentifiedImageError as error:
+        if data.startswith(SIGNATURES):
+            raise Unusable("damaged or truncated image (its header cannot be read)") from error
         raise Unusable("not an image in a format that can be read") from error
     except Image.DecompressionBombError as error:
         raise Unusable(f"more than {MAX_PIXELS / 1e6:.0f} million pixels") from error
@@ -136,7 +139,7 @@ def _through_rgb(image: Image.Image) -> Image.Image:
 
 def _is_deep_colour_png(data: bytes) -> bool:
     """A 16-bit PNG with colour or transparency, which Pillow would silently cut to 8 bits."""
-    return data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) > 25 and data[24] == 16 and data[25] != 0
+    return data.startswith(SIGNATURES[0]) and len(data) > 25 and data[24] == 16 and data[25] != 0
 
 
 def _deep_colour(data: bytes) -> np.ndarray:
