@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from scxr.augment import Augmentation, augment
 from scxr.encoders import Encoder
+from scxr.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,15 @@ class Settings:
     clip: float | None = 3.0
     """Largest norm of the gradient."""
     augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def __post_init__(self) -> None:
+        # Two images are the fewest that batch norm and every comparison between images can use.
+        for name, least in (("image_size", 1), ("batch_size", 2), ("steps", 1), ("epochs", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise InputError(f"{name} is {value}, but must be at least {least}.")
+        if self.lr <= 0:
+            raise InputError(f"lr is {self.lr}, but must be above 0.")
 
 
 class Method(nn.Module):

@@ -165,6 +165,11 @@ class SparK(Method):
                 f"patch_size {s.patch_size} is no multiple of {8 * upsampling}."
             )
         self.grid = s.image_size // s.patch_size
+        if not 0 < int(s.mask_ratio * self.grid**2) < self.grid**2:
+            raise InputError(
+                f"mask_ratio {s.mask_ratio} hides none or all of the {self.grid**2} patches: "
+                f"choose one between, or smaller patches."
+            )
         channels = [encoder.feature_dim // 2**i for i in (3, 2, 1, 0)]
         self.decoder = Decoder(channels, s.decoder_width, upsampling)
         self.mask_tokens = nn.ParameterList(
