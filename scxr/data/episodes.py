@@ -93,7 +93,7 @@ def finding_names(table: pd.DataFrame) -> list[str]:
     names: dict[str, str] = {}
     for value in table["findings"].fillna("").unique():
         for part in str(value).split("|"):
-            if part.strip() and part.strip() != NORMAL:
+            if part.strip() and part.strip().casefold() != NORMAL.casefold():
                 names.setdefault(part.strip().casefold(), part.strip())
     return sorted(names.values(), key=str.casefold)
 

@@ -24,7 +24,7 @@ from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from scxr.data import decoding, importing
+from scxr.data import importing
 from scxr.data.decoding import Unusable, decode, fit, normalise
 from scxr.data.importing import import_from, import_records
 from scxr.data.sources import Box, Record, folder
@@ -229,10 +229,10 @@ BAD: dict[str, tuple[bytes, str]] = {
     "zip": (b"PK\x03\x04" + b"\0" * 60, "not an image"),
     "PNG cut in half": (GOOD_PNG[: len(GOOD_PNG) // 2], "truncated"),
     "PNG header only": (GOOD_PNG[:33], "truncated"),
-    "PNG signature only": (GOOD_PNG[:8], "not an image|truncated"),
-    "PNG with a wrong checksum": (GOOD_PNG[:20] + b"\xff" + GOOD_PNG[21:], "not an image|damaged"),
+    "PNG signature only": (GOOD_PNG[:8], "truncated"),
+    "PNG with a wrong checksum": (GOOD_PNG[:20] + b"\xff" + GOOD_PNG[21:], "damaged"),
     "JPEG cut in half": (GOOD_JPEG[: len(GOOD_JPEG) // 2], "truncated"),
-    "TIFF cut in half": (pictures_of(grey())["TIFF"][:100], "not an image|truncated"),
+    "TIFF cut in half": (pictures_of(grey())["TIFF"][:100], "truncated"),
     "constant": (encode(Image.new("L", (32, 32), 7)), "same value \\(7\\)"),
     "constant behind alpha": (encode(Image.new("RGBA", (32, 32), (0, 0, 0, 9))), "same value"),
     "NaN": (nan_tiff(), "NaN"),
@@ -522,4 +522,3 @@ def test_the_store_opens_without_the_importer(real_cxr: Path, tmp_path: Path) ->
     report = import_from("folder", real_cxr / "fixtures", tmp_path / "s", aspect="pad", size=128)
     store = RadiographStore.open(tmp_path / "s")
     assert store.fingerprint == report.store.fingerprint and store.aspect == "pad"
-    assert decoding.ASPECTS == ("squash", "pad")

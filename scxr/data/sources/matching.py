@@ -78,4 +78,4 @@ def _records(
 
 
 def _facts(record: Record) -> tuple[str, str, str, str]:
-    return record.patient, record.view, record.findings, record.hospital
+    return record.patient, record.view, record.findings.casefold(), record.hospital

@@ -53,7 +53,9 @@ def find_table(folder: Path, pattern: str, given: str | Path | None, what: str) 
         found = sorted(file for file in place.rglob(pattern) if file.is_file())
         if len(found) > 1:
             names = ", ".join(file.name for file in found[:3])
-            raise InputError(f"{place} holds several {what} ({names}); choose one with --labels.")
+            raise InputError(
+                f"{place} holds more than one {what} ({names}); choose one with --labels."
+            )
         if found:
             return found[0]
     raise InputError(f"There is no {what} ({pattern}) in {folder}; give it with --labels.")
