@@ -93,7 +93,9 @@ def placement(width: int, height: int, size: int, aspect: str) -> tuple[int, int
 
 def is_dicom(data: bytes) -> bool:
     """Whether the bytes start as a DICOM file does, with or without its 128-byte preamble."""
-    return data[128:132] == b"DICM" or data[:4] in (b"\x02\x00\x00\x00", b"\x08\x00\x05\x00")
+    # Without a preamble the file begins with the first element of group 2 or 8.
+    first = {b"\x02\0\0\0", b"\x08\0\0\0", b"\x08\0\x05\0", b"\x08\0\x08\0", b"\x08\0\x16\0"}
+    return data[128:132] == b"DICM" or data[:4] in first
 
 
 def _quantise(values: np.ndarray, low: float, high: float) -> np.ndarray:

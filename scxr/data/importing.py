@@ -13,19 +13,19 @@ import json
 import logging
 import os
 import shutil
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from scxr.data.decoding import ASPECTS, placement
-from scxr.data.sharding import Shard, Work, load_shard, make_shards
-from scxr.data.sources import SOURCES, Box, Record
+from scxr.data.boxes import box_masks
+from scxr.data.decoding import ASPECTS
+from scxr.data.sharding import Work, load_shard, make_shards
+from scxr.data.sources import SOURCES, Record
 from scxr.data.store import RadiographStore, StoreWriter
 from scxr.data.store.layout import check_destination
 from scxr.errors import InputError
@@ -201,7 +201,7 @@ def _join(
         writer.add(
             shard.images,
             [_row(record) for record in kept],
-            _box_masks(kept, shard, aspect),
+            box_masks(kept, shard, aspect),
             kind="box",
         )
 
@@ -225,33 +225,6 @@ def _row(record: Record) -> dict[str, str]:
         "findings": record.findings,
         "hospital": record.hospital,
     }
-
-
-def _box_masks(records: list[Record], shard: Shard, aspect: str) -> dict[str, np.ndarray]:
-    """Filled rectangles at the size of the store, by structure."""
-    size = shard.images.shape[-1]
-    masks: dict[str, np.ndarray] = defaultdict(
-        lambda: np.zeros((len(records), size, size), dtype=bool)
-    )
-    for position, record in enumerate(records):
-        for box in record.boxes:
-            width, height = (int(side) for side in shard.sizes[position])
-            rows, columns = _rectangle(box, placement(width, height, size, aspect), size)
-            masks[box.structure][position, rows, columns] = True
-    return dict(masks)
-
-
-def _rectangle(box: Box, place: tuple[int, int, int, int], size: int) -> tuple[slice, slice]:
-    """Every pixel that the box touches, at least one where it lies within the picture at all."""
-    left, top, width, height = place
-    across, down = width / box.frame_width, height / box.frame_height
-
-    def span(start: float, end: float) -> slice:
-        return slice(max(0, int(np.floor(start))), min(size, max(0, int(np.ceil(end)))))
-
-    columns = span(left + box.left * across, left + (box.left + box.width) * across)
-    rows = span(top + box.top * down, top + (box.top + box.height) * down)
-    return rows, columns
 
 
 def _shard_folder(destination: Path, todo: list[Record], size: int, aspect: str) -> Path:
