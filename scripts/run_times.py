@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import tempfile
 import time
 from pathlib import Path
@@ -34,6 +35,12 @@ def seconds(script: Path) -> float:
         return time.monotonic() - started
 
 
+def title(script: Path) -> str:
+    """`3 · Contrast and collapse`, from the chapter's first heading."""
+    heading = re.search(r"^# # (.+)$", script.read_text(), re.M)
+    return f"{int(script.stem[:2])} · {heading.group(1) if heading else script.stem[3:]}"
+
+
 def readable(duration: float) -> str:
     """Seconds as `1 min 20 s (measured)`."""
     minutes, rest = divmod(round(duration), 60)
@@ -48,7 +55,7 @@ def main() -> None:
             known = {row["Chapter"]: row for row in csv.DictReader(file)}
     rows = []
     for script in sorted((ROOT / "chapters").glob("*.py")):
-        name = f"{int(script.stem[:2])}. {script.stem[3:].replace('_', ' ').capitalize()}"
+        name = title(script)
         row = known.get(name, dict.fromkeys(COLUMNS, "not measured") | {"Download": "none"})
         rows.append(row | {"Chapter": name, "Two CPU cores": readable(seconds(script))})
         print(rows[-1]["Chapter"], rows[-1]["Two CPU cores"], flush=True)
