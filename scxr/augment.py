@@ -10,6 +10,7 @@ and says nothing about disease; `Augmentation` gives the reason beside each sett
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -56,8 +57,18 @@ class Augmentation:
             raise InputError(
                 f"crop_scale is {self.crop_scale}, but needs 0 < smallest <= largest <= 1."
             )
-        if self.blur_kernel % 2 == 0:
-            raise InputError(f"blur_kernel is {self.blur_kernel}, but must be odd.")
+        for name in ("crop_ratio", "blur_sigma"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise InputError(f"{name} is {(low, high)}, but needs 0 < smallest <= largest.")
+        for name in ("flip", "jitter_p", "blur_p"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} is {getattr(self, name)}, but is a probability.")
+        for name in ("rotation", "brightness", "contrast", "noise_std"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} is {getattr(self, name)}, but must not be negative.")
+        if self.blur_kernel < 1 or self.blur_kernel % 2 == 0:
+            raise InputError(f"blur_kernel is {self.blur_kernel}, but must be odd and positive.")
 
 
 @dataclass(frozen=True)
@@ -114,12 +125,19 @@ class AugmentationParameters:
 
     def to(self, device: torch.device | str) -> AugmentationParameters:
         """The same draw on another device."""
-        moved = {
-            f.name: value.to(device, non_blocking=True)
+        return self._map(lambda values: values.to(device, non_blocking=True))
+
+    def select(self, chosen: Tensor) -> AugmentationParameters:
+        """The draw of some of the images; `chosen` is an index or a selection (B,)."""
+        return self._map(lambda values: values[chosen])
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> AugmentationParameters:
+        changed = {
+            f.name: change(value)
             for f in fields(self)
             if isinstance(value := getattr(self, f.name), Tensor)
         }
-        return replace(self, **moved)  # type: ignore[arg-type]
+        return replace(self, **changed)  # type: ignore[arg-type]
 
 
 def draw(settings: Augmentation, batch: int, generator: torch.Generator) -> AugmentationParameters:
@@ -174,8 +192,8 @@ def apply(images: Tensor, parameters: AugmentationParameters, size: int) -> Tens
         (B, 1, size, size), in [0, 1]. What a rotation brings in from outside is black, as
         beyond a collimator.
     """
+    views = _resample_antialiased(images, parameters, size)
     parameters = parameters.to(images.device)
-    views = _resample(_shrink(images, size), parameters, size, mode="bilinear")
     views = _jitter(views, parameters)
     views = _blur(views, parameters)
     return _add_noise(views, parameters).clamp(0, 1)
@@ -197,7 +215,7 @@ def warp(masks: Tensor, parameters: AugmentationParameters, size: int) -> Tensor
     Returns:
         (B, 1, size, size), boolean.
     """
-    moved = _resample(masks.float(), parameters.to(masks.device), size, mode="bilinear")
+    moved = _resample(masks.float(), parameters.to(masks.device), size)
     return moved > 0.5
 
 
@@ -218,20 +236,29 @@ def affine(parameters: AugmentationParameters) -> Tensor:
     return torch.stack(rows, dim=1)
 
 
-def _shrink(images: Tensor, size: int) -> Tensor:
-    """Average whole blocks of pixels first where the picture is far larger than the view.
+def _resample_antialiased(images: Tensor, parameters: AugmentationParameters, size: int) -> Tensor:
+    """Average whole blocks of pixels first where a crop has far more pixels than its view.
 
-    Bilinear resampling reads four pixels; without this it would skip the rest and alias.
+    Bilinear resampling reads four pixels; without this it would skip the rest and alias. How
+    large the blocks are is up to each image's crop: a small crop of a large picture keeps every
+    pixel it has.
     """
-    factor = images.shape[-1] // size
-    return F.avg_pool2d(images, factor) if factor >= 2 else images
+    side = images.shape[-1] / size * torch.minimum(parameters.width, parameters.height)
+    factors = side.cpu().round().clamp(min=1).int()
+    views = images.new_empty(len(images), 1, size, size)
+    for factor in factors.unique().tolist():
+        chosen = factors == factor
+        part = images[chosen]
+        shrunk = F.avg_pool2d(part, factor) if factor > 1 else part
+        views[chosen] = _resample(shrunk, parameters.select(chosen).to(images.device), size)
+    return views
 
 
-def _resample(images: Tensor, parameters: AugmentationParameters, size: int, mode: str) -> Tensor:
+def _resample(images: Tensor, parameters: AugmentationParameters, size: int) -> Tensor:
     if images.ndim != 4 or images.shape[1] != 1 or images.shape[2] != images.shape[3]:
         raise InputError(f"Expected square images (B, 1, H, H), got {tuple(images.shape)}.")
     grid = F.affine_grid(affine(parameters), [len(images), 1, size, size], align_corners=False)
-    return F.grid_sample(images, grid, mode=mode, padding_mode="zeros", align_corners=False)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
 def _jitter(views: Tensor, parameters: AugmentationParameters) -> Tensor:
