@@ -19,7 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup book test lint types unit nbval pages notebooks run-times serve format lock clean distclean
+.PHONY: help setup book test lint types unit nbval browser pages notebooks run-times serve format lock clean distclean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -39,7 +39,7 @@ book: $(INSTALLED) ## build the executed book into _build/html
 	$(BIN)/jupyter-book build . --warningiserror --keep-going
 	@echo "The book: file://$(CURDIR)/_build/html/index.html"
 
-test: $(INSTALLED) lint types unit book nbval pages ## everything: checks, tests, the book, its pages in a browser
+test: $(INSTALLED) browser lint types unit book nbval pages ## everything: checks, tests, the book, its pages in a browser
 	@$(BIN)/python scripts/left_out.py $(REPORTS)
 
 lint: $(INSTALLED) ## ruff: lint and format
@@ -56,8 +56,10 @@ nbval: $(INSTALLED) ## execute the chapters' notebooks and compare their outputs
 	$(BIN)/pytest chapters --nbval --nbval-current-env --nbval-cell-timeout 600 \
 	  --nbval-sanitize-with tests/book/nbval.cfg --junitxml $(REPORTS)/nbval.xml
 
-pages: $(INSTALLED) ## tests of the built pages in headless Chromium; screenshots in _build/screenshots
+browser: ## find a Chromium, or fetch it from the system's packages where that is allowed
 	@sh scripts/get_browser.sh
+
+pages: $(INSTALLED) browser ## tests of the built pages in Chromium; screenshots in _build/screenshots
 	$(BIN)/pytest tests/book/site --junitxml $(REPORTS)/pages.xml
 
 notebooks: $(INSTALLED) ## execute chapters/*.py into the notebooks beside them

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Find a Chromium for the tests of the built pages, or fetch it from the system's packages where
+# Find a Chromium for the tests of pages and widgets, or fetch it from the system's packages where
 # that is allowed (root on Debian and its kin). Without one those tests are left out, loudly;
 # with SCXR_REQUIRE_ALL=1 that is a failure.
 set -u
@@ -15,6 +15,6 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     command -v chromium >/dev/null 2>&1 && exit 0
 fi
 
-echo "!!! NO BROWSER: the tests of the built pages (tests/book/site) are LEFT OUT; install chromium and say 'make pages'." >&2
+echo "!!! NO BROWSER: the tests that drive one (built pages, widgets) are LEFT OUT; install chromium to run them." >&2
 [ "${SCXR_REQUIRE_ALL:-0}" = 1 ] && exit 1
 exit 0

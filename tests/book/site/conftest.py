@@ -43,7 +43,8 @@ def address(site: Path) -> Iterator[str]:
     server.shutdown()
 
 
-@pytest.fixture(scope="session")
+# For one module at a time: other tests drive a browser too, and a process takes one driver.
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """A headless Chromium of the system."""
     program = next((found for name in NAMES if (found := shutil.which(name))), None)
