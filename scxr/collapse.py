@@ -41,7 +41,12 @@ def effective_rank(features: Features) -> float:
 
     Constant features have no direction at all; their effective rank is 0.
     """
-    return _exp_entropy(spectrum(features, centre=True), epsilon=0.0)
+    x = _matrix(features)
+    values = spectrum(x, centre=True)
+    # Centring equal rows leaves rounding errors, not zeros, in proportion to the rows: no spread.
+    if values.sum() <= 1e-12 * torch.linalg.norm(x):
+        return 0.0
+    return _exp_entropy(values, epsilon=0.0)
 
 
 def rankme(features: Features) -> float:
@@ -117,8 +122,7 @@ def _matrix(features: Features) -> Tensor:
 
 def _exp_entropy(values: Tensor, epsilon: float) -> float:
     total = values.sum()
-    # Centring equal rows leaves rounding errors, not zeros; below this they are no spread at all.
-    if total <= 1e-12:
+    if total == 0:
         return 0.0
     p = values / total + epsilon
     return float(torch.special.entr(p).sum().exp())
