@@ -124,11 +124,11 @@ def imagenet_encoder(
     """
     encoder = build_encoder(name, image_size=image_size, mean=mean, std=std)
     state = _imagenet_state(name) if weights is None else read_weights(weights)
-    state = {k: v for k, v in state.items() if not k.startswith("fc.")}
     try:
+        state = {k: v for k, v in state.items() if not k.startswith("fc.")}
         state["conv1.weight"] = state["conv1.weight"].sum(dim=1, keepdim=True)
         encoder.trunk.load_state_dict(state)
-    except (KeyError, RuntimeError) as error:
+    except (AttributeError, IndexError, KeyError, RuntimeError) as error:
         raise InputError(
             f"{weights} does not hold the weights of torchvision's {name}: use the state dict of "
             f"that very network."
@@ -167,12 +167,12 @@ def read_encoder(path: Path) -> Encoder:
         with safe_open(path, framework="pt") as file:
             config = json.loads((file.metadata() or {})["config"])
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+        encoder = build_encoder(**config)
+        encoder.load_state_dict(state)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(
             f"{path} is not an encoder that scxr saved ({error}); give a finished run's folder."
         ) from error
-    encoder = build_encoder(**config)
-    encoder.load_state_dict(state)
     return freeze(encoder)
 
 
