@@ -15,7 +15,7 @@ from __future__ import annotations
 from scxr.data.phantom.acquisition import HOSPITALS, PIXEL_STATISTICS, Hospital
 from scxr.data.phantom.cohort import FINDINGS
 from scxr.data.phantom.generator import PhantomBatch, generate, write_store
-from scxr.data.phantom.thorax import REGIONS
+from scxr.data.phantom.regions import REGIONS
 
 __all__ = [
     "FINDINGS",

@@ -1,10 +1,10 @@
 """Two X-ray departments: how each exposes, detects, crops, marks and displays its radiographs.
 
 The detector sees exp(-depth) plus scatter, with quantum noise that follows the signal; the picture
-shows its logarithm through a display curve, normalised by its own minimum and maximum, as the series
-does before quantising. The constants of the display curves were fitted so that the two hospitals
-come near the pixel statistics measured on NIH ChestX-ray14 and PadChest (mean 0.518 and 0.508,
-standard deviation 0.254 and 0.269; see `PIXEL_STATISTICS`).
+shows its logarithm through a display curve, normalised by its own minimum and maximum, as the
+series does before quantising. The constants of the display curves were fitted so that the two
+hospitals come near the pixel statistics measured on NIH ChestX-ray14 and PadChest (mean 0.518 and
+0.508, standard deviation 0.254 and 0.269; see `PIXEL_STATISTICS`).
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def finish(shown: Picture, exposure: Exposure, hospital: Hospital) -> NDArray[np
     return (picture * 255 + 0.5).astype(np.uint8)
 
 
-_STROKES = {
+_STROKES: dict[str, list[tuple[float, float, float, float]]] = {
     "L": [(0, 0, 0, 2), (0, 2, 1, 2)],
     "R": [(0, 0, 0, 2), (0, 0, 1, 0.1), (1, 0.1, 1, 0.9), (1, 0.9, 0, 1), (0.3, 1, 1, 2)],
 }

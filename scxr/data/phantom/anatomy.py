@@ -58,7 +58,7 @@ def draw_anatomy(draws: Draws, female: bool, age: int) -> Anatomy:
     habitus = min(max(draws.normal(0.45, 0.28), 0.0), 1.0)
     width = draws.normal(0.69, 0.032) - 0.02 * female
     right = draws.normal(0.42, 0.06) - 0.06 * habitus
-    left = right + draws.uniform(0.01, 0.075)
+    left = right + draws.normal(0.045, 0.035)
     sulcus = draws.uniform(0.2, 0.34)
     return Anatomy(
         female=female,
@@ -96,7 +96,7 @@ def lateral_border(anatomy: Anatomy) -> NDArray:
 
 
 def medial_border(anatomy: Anatomy) -> NDArray:
-    """|x| of the inner lung border at KNOTS, (2, knots): the lungs meet the spine and oesophagus."""
+    """|x| of the inner lung border at KNOTS, (2, knots): the patient's right, then left."""
     t = np.clip((KNOTS - anatomy.apex) / 0.16, 0, 1)
     inner = 0.285 - 0.185 * np.sqrt(1 - (1 - t) ** 2)
     return np.stack([inner, inner + 0.012])

@@ -28,8 +28,6 @@ FINDINGS: tuple[str, ...] = (
     "reticular interstitial pattern",
     "pulmonary fibrosis",
 )
-NORMAL = "No Finding"
-
 _BLOCK = 10
 _SLOTS = np.cumsum([0.35, 0.25, 0.2, 0.12, 0.08])
 _WEIGHTS = np.linspace(1.75, 1.0, len(FINDINGS))

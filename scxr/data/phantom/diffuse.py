@@ -40,7 +40,9 @@ def _rings(
     angle = np.arange(points) * (2 * np.pi / points)
     phase = rng.random((3, len(x), 1)) * 2 * np.pi
     squash = 0.75 + 0.25 * rng.random((len(x), 1))
-    r = radius[:, None] * (1 + 0.16 * np.cos(2 * angle + phase[0]) + 0.1 * np.cos(3 * angle + phase[1]))
+    r = radius[:, None] * (
+        1 + 0.16 * np.cos(2 * angle + phase[0]) + 0.1 * np.cos(3 * angle + phase[1])
+    )
     cx, cy = r * np.cos(angle), r * np.sin(angle) * squash
     c, s = np.cos(phase[2]), np.sin(phase[2])
     px, py = x[:, None] + cx * c - cy * s, y[:, None] + cx * s + cy * c
@@ -66,7 +68,7 @@ def interstitial_pattern(
     x, y = _scatter(scene, rng, 1100, 0.0, 1.0)
     lines = _lines(scene, x, y, 0.03 + 0.035 * rng.random(len(x)), rng, 0.0035)
     lung = _visible_lung(scene)
-    strength = 0.4 + 0.6 * conspicuity
+    strength = 0.12 + 0.63 * conspicuity
     scene.depth += strength * lung * (0.0021 * lines + 0.03)
     return lung > 0.5
 
@@ -81,7 +83,7 @@ def reticular_interstitial_pattern(
     q = np.abs(frame.x) / scene.lateral
     basal = ramp(frame.y, scene.anatomy.apex + 0.35, scene.anatomy.base - 0.15)
     where = _visible_lung(scene) * np.maximum(0.35 + 0.65 * ramp(q, 0.45, 0.8), basal) * basal
-    scene.depth += (0.5 + 0.5 * conspicuity) * where * (0.0027 * net + 0.014)
+    scene.depth += (0.2 + 0.7 * conspicuity) * where * (0.0026 * net + 0.012)
     return where > 0.35
 
 
@@ -96,28 +98,28 @@ def pulmonary_fibrosis(
     base = scene.dome
     basal = ramp(scene.frame.y - base, -0.62, -0.12)
     where = _visible_lung(scene) * basal
-    scene.depth += (0.45 + 0.55 * conspicuity) * where * (0.0014 * comb + 0.0014 * lines + 0.05)
+    scene.depth += (0.15 + 0.75 * conspicuity) * where * (0.0014 * comb + 0.0014 * lines + 0.05)
     return where > 0.3
 
 
-def bronchiectasis(
-    scene: Scene, conspicuity: float, side: float, rng: np.random.Generator
-) -> Mask:
+def bronchiectasis(scene: Scene, conspicuity: float, side: float, rng: np.random.Generator) -> Mask:
     """Ring shadows and tram lines of dilated bronchi in one or both lower lobes."""
     draws = Draws(rng, 16)
     sides = [side, -side] if draws.chance(0.45) else [side]
-    strength = 0.55 + 0.45 * conspicuity
+    strength = 0.25 + 0.65 * conspicuity
     picture = np.zeros_like(scene.air)
     mask = np.zeros(scene.air.shape, dtype=bool)
     for one in sides:
         x0 = one * draws.uniform(0.26, 0.36) + 0.06 * (one > 0)
         y0 = scene.anatomy.dome[0 if one < 0 else 1] - draws.uniform(0.2, 0.3)
         spread = 0.1 + 0.04 * conspicuity
-        n = 11 + int(10 * conspicuity)
+        n = 8 + int(12 * conspicuity)
         x, y = x0 + spread * rng.standard_normal(n), y0 + 0.85 * spread * rng.standard_normal(n)
         radius = 0.016 + 0.016 * rng.random(n)
         picture += 0.0054 * _rings(scene, x, y, radius, rng, 0.0055)
-        picture -= blur(splat(scene.frame, x, y, 0.06 * np.pi * radius**2), 0.018 / scene.frame.pixel)
+        picture -= blur(
+            splat(scene.frame, x, y, 0.06 * np.pi * radius**2), 0.018 / scene.frame.pixel
+        )
         picture += _trams(scene, x0, y0, one, rng)
         d = ((scene.frame.x - x0) ** 2 + (scene.frame.y - y0) ** 2) * (1 / (2.1 * spread) ** 2)
         mask |= d < 1
@@ -154,5 +156,3 @@ def hemidiaphragm_elevation(
     filled = (frame.y >= scene.dome) & (frame.y < usual)
     on_side = frame.left if side > 0 else ~frame.left
     return filled & on_side & (np.abs(frame.x) < scene.lateral) & (usual - scene.dome > 0.02)
-
-

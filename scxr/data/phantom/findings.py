@@ -16,7 +16,7 @@ import numpy as np
 from scxr.data.phantom import diffuse, focal
 from scxr.data.phantom.anatomy import Anatomy
 from scxr.data.phantom.cohort import FINDINGS
-from scxr.data.phantom.geometry import Frame, Mask
+from scxr.data.phantom.geometry import Mask
 from scxr.data.phantom.randomness import stream
 from scxr.data.phantom.thorax import Scene
 
@@ -48,11 +48,11 @@ def prepare(anatomy: Anatomy, case: Case) -> Anatomy:
     """The anatomy as the finding leaves it."""
     c = case.conspicuity
     if case.finding == "hemidiaphragm elevation":
-        lift = 0.12 + 0.26 * c
+        lift = 0.07 + 0.26 * c
         raised = (lift, 0.0) if case.side < 0 else (0.0, lift)
         return replace(anatomy, elevation=raised)
     if case.finding == "pulmonary fibrosis":
-        return replace(anatomy, shrink=0.35 + 0.65 * c)
+        return replace(anatomy, shrink=0.1 + 0.75 * c)
     return anatomy
 
 
@@ -76,7 +76,3 @@ assert set(_DRAWINGS) == set(FINDINGS)
 def draw(scene: Scene, case: Case) -> Mask:
     """Adds the finding to the scene; returns its mask (H, W)."""
     return _DRAWINGS[case.finding](scene, case.conspicuity, case.side, case.generator())
-
-
-def empty_mask(frame: Frame) -> Mask:
-    return np.zeros((frame.size, frame.size), dtype=bool)

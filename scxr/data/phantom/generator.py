@@ -6,25 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from scxr.data.phantom import acquisition, cohort, findings, thorax
+from scxr.data.phantom import acquisition, cohort, findings, regions, thorax
 from scxr.data.phantom.acquisition import HOSPITALS, Exposure, Hospital
 from scxr.data.phantom.anatomy import Anatomy, draw_anatomy
-from scxr.data.phantom.cohort import FINDINGS, NORMAL, Patient
+from scxr.data.phantom.cohort import FINDINGS, Patient
 from scxr.data.phantom.devices import add_devices
 from scxr.data.phantom.geometry import Frame, Mask
 from scxr.data.phantom.randomness import Draws, stream
-from scxr.data.phantom.thorax import REGIONS
+from scxr.data.phantom.regions import REGIONS
+from scxr.data.store import NORMAL, RadiographStore, StoreWriter
 from scxr.errors import InputError
-
-if TYPE_CHECKING:
-    from scxr.data.store import RadiographStore
 
 CHUNK = 256
 MIN_SIZE, MAX_SIZE = 32, 1024
@@ -86,8 +83,6 @@ def write_store(
     path: str | Path, n: int, *, size: int = 128, hospital: str = "A", seed: int = 0
 ) -> RadiographStore:
     """Writes images 0 .. n-1 of a hospital with all masks as a RadiographStore, in chunks."""
-    from scxr.data.store import StoreWriter
-
     if n < 1:
         raise InputError(f"A phantom store needs at least 1 image; {n} were asked for.")
     place = _check([0], size, hospital, None)
@@ -141,14 +136,16 @@ def _image(
     patient, anatomy = _patient(name, place.name, seed)
     shows = cohort.shown_findings(patient, index, place, seed) if asked is None else asked
     cases = [findings.draw_case(finding, name, place.name, seed) for finding in shows]
-    exposure = acquisition.draw_exposure(Draws(stream(seed, place.name, "exposure", index), 40), place)
+    exposure = acquisition.draw_exposure(
+        Draws(stream(seed, place.name, "exposure", index), 40), place
+    )
     anatomy = _on_the_day(anatomy, exposure)
     for case in cases:
         anatomy = findings.prepare(anatomy, case)
     frame = Frame(size, exposure.rotation, exposure.zoom, exposure.shift)
     vessel_draws = Draws(stream(seed, place.name, "vessels", name))
     scene = thorax.project(anatomy, frame, exposure.turn, vessel_draws)
-    parts: dict[str, Mask] = dict(thorax.regions(scene)) if masks else {}
+    parts: dict[str, Mask] = dict(regions.regions(scene)) if masks else {}
     for case in cases:
         parts[case.finding] = findings.draw(scene, case)
     if exposure.devices:
@@ -174,5 +171,9 @@ def _on_the_day(anatomy: Anatomy, exposure: Exposure) -> Anatomy:
     rise = 0.11 * exposure.breath
     wider = 1 + 0.06 * exposure.breath + 0.07 * (exposure.view == "AP")
     right, left = anatomy.dome
-    return replace(anatomy, dome=(right - rise, left - rise), heart=anatomy.heart * wider,
-                   heart_y=anatomy.heart_y - rise)
+    return replace(
+        anatomy,
+        dome=(right - rise, left - rise),
+        heart=anatomy.heart * wider,
+        heart_y=anatomy.heart_y - rise,
+    )

@@ -8,16 +8,28 @@ the detector, some 19 cm. All pictures are float32 arrays of shape (H, W).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Picture = NDArray[np.float32]
+Picture = NDArray  # (H, W) float32
 Mask = NDArray[np.bool_]
 
 REACH = 1.75  # tables cover [-REACH, REACH], more than any rotated and shifted field shows
 KNOTS = np.linspace(-REACH, REACH, 1024)
 UNIT_CM = 19.0
+
+
+def _knot(values: Picture) -> NDArray[np.int32]:
+    """The nearest of KNOTS; out of reach when the value is."""
+    scale = (len(KNOTS) - 1) / (2 * REACH)
+    return ((values + REACH) * scale + 0.5).astype(np.int32)
+
+
+def look_up(table: NDArray, values: Picture) -> Picture:
+    """A function given at KNOTS, of any picture of lengths."""
+    return table.astype(np.float32).take(_knot(values), mode="clip")
 
 
 class Frame:
@@ -27,9 +39,7 @@ class Frame:
     shift in units of half a detector.
     """
 
-    def __init__(
-        self, size: int, rotation: float, zoom: float, shift: tuple[float, float]
-    ) -> None:
+    def __init__(self, size: int, rotation: float, zoom: float, shift: tuple[float, float]) -> None:
         self.size = size
         self.pixel = 2.0 * zoom / size  # side of a pixel in patient units
         self._cosine, self._sine = float(np.cos(rotation)) * zoom, float(np.sin(rotation)) * zoom
@@ -38,15 +48,10 @@ class Frame:
         row, column = centres[:, None], centres[None, :]
         self.x: Picture = column * self._cosine + (row * self._sine + shift[0])
         self.y: Picture = row * self._cosine - (column * self._sine - shift[1])
-        scale = (len(KNOTS) - 1) / (2 * REACH)
-        self._index_y = self._index(self.y, scale)
+        self._index_y = _knot(self.y)
         self.left: Mask = self.x > 0  # the patient's left half: the image's right
         self._index_side_y = self._index_y + self.left * np.int32(len(KNOTS))
-        self._index_x = self._index(self.x, scale)
-
-    @staticmethod
-    def _index(values: Picture, scale: float) -> NDArray[np.int32]:
-        return ((values + REACH) * scale + 0.5).astype(np.int32)
+        self._index_x = _knot(self.x)
 
     def by_x(self, table: NDArray) -> Picture:
         """A function of x, given at KNOTS."""
@@ -60,7 +65,7 @@ class Frame:
         """A function of y for each side, (2, knots): first the patient's right."""
         return tables.astype(np.float32).ravel().take(self._index_side_y, mode="clip")
 
-    def to_pixels(self, x: NDArray, y: NDArray) -> tuple[NDArray, NDArray]:
+    def to_pixels(self, x: Any, y: Any) -> tuple[Any, Any]:
         """Patient points to (column, row), fractional; pixel centres are integers."""
         dx, dy = x - self._shift[0], y - self._shift[1]
         column = (dx * self._cosine - dy * self._sine) / self._zoom2

@@ -8,27 +8,17 @@ optical depth is roughly the whole chest without lungs.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from scxr.data.phantom import anatomy as body
 from scxr.data.phantom.anatomy import RIBS, Anatomy
-from scxr.data.phantom.geometry import KNOTS, Ellipse, Frame, Mask, Picture, ramp
+from scxr.data.phantom.geometry import KNOTS, Ellipse, Frame, Picture, look_up, ramp
 from scxr.data.phantom.randomness import Draws
 from scxr.data.phantom.vessels import vessels
 
 LUNG_DEPTH = 0.60
-REGIONS = (
-    "left_lung",
-    "right_lung",
-    "heart",
-    "mediastinum",
-    "retrocardiac",
-    "diaphragm",
-    "spine",
-    "clavicles",
-    "ribs",
-)
 
 
 @dataclass
@@ -166,13 +156,18 @@ def _add_gas(scene: Scene, gas: Ellipse, depth: float, fluid_level: float) -> No
 
 def _add_centre(scene: Scene) -> None:
     """Heart, great vessels, spine, and the air of trachea and main bronchi."""
-    frame, anatomy = scene.frame, scene.anatomy
+    frame = scene.frame
     # Heart and vessels take the place of lung: they add most where there is most air to displace.
     scene.depth += (0.10 + 0.46 * scene.air) * scene.heart
     scene.depth += (0.06 + 0.30 * scene.air) * scene.mediastinum
     inside = np.abs(scene.spine)
     vertebra = np.cos((KNOTS * 1.0 + 0.11 * KNOTS**2) * (2 * np.pi / 0.135))
-    density = 0.02 + 0.085 * np.clip(KNOTS + 0.9, 0, 1) + 0.022 * np.clip(vertebra * 2, -1, 0.6) + 0.03 * (KNOTS > 0.3)
+    density = (
+        0.02
+        + 0.085 * np.clip(KNOTS + 0.9, 0, 1)
+        + 0.022 * np.clip(vertebra * 2, -1, 0.6)
+        + 0.03 * (KNOTS > 0.3)
+    )
     column = frame.by_y(density) * ramp(1.0 - inside, -0.12, 0.4)
     column += (0.03 * (inside < 0.16)) * frame.by_y(np.clip(vertebra, 0, 1))
     scene.depth += column
@@ -188,7 +183,7 @@ def _add_centre(scene: Scene) -> None:
         scene.add(window, -0.08 * bronchus.thickness(frame, window))
 
 
-def posterior_course(q: Picture) -> Picture:
+def posterior_course(q: Any) -> Any:
     """How far a posterior rib lies below its spinal end; q: |x| over the lateral border."""
     return q * q * (0.06 + 0.26 * q * q) - 0.09 * q * (1 - q)
 
@@ -201,15 +196,13 @@ def _add_ribs(scene: Scene, width: Picture) -> None:
     slope = frame.by_y(anatomy.rib_slope * (0.75 + 0.5 * np.clip(KNOTS + 0.5, 0, 1)))
     course = posterior_course(q) * slope
     end = 0.32 * slope
-    phase = np.clip((frame.y - course + 1.75) * (1023 / 3.5) + 0.5, 0, 1023).astype(np.int32)
-    posterior = _rib_profile(levels, anatomy.rib_width, RIBS).take(phase)
+    posterior = look_up(_rib_profile(levels, anatomy.rib_width, RIBS), frame.y - course)
     cage = np.clip((1.04 - q) * 20, 0, 1)
     q6 = q * q * q
     q6 *= q6
     scene.posterior_ribs = posterior * cage * np.clip((q - 0.12) * 12, 0, 1)
     drop = end + 0.5 * (1 - q)
-    phase = np.clip((frame.y - drop + 1.75) * (1023 / 3.5) + 0.5, 0, 1023).astype(np.int32)
-    anterior = _rib_profile(levels, anatomy.rib_width * 1.15, 8).take(phase)
+    anterior = look_up(_rib_profile(levels, anatomy.rib_width * 1.15, 8), frame.y - drop)
     scene.anterior_ribs = anterior * cage * np.clip((q - 0.42) * 4, 0, 1)
     density = 0.105 * anatomy.rib_density
     scene.depth += density * scene.posterior_ribs * (1 + 1.1 * q6)
@@ -262,24 +255,3 @@ def _add_breasts(scene: Scene) -> None:
         breast = Ellipse(side * 0.44, anatomy.base - 0.16, size, size * 0.95)
         window = breast.window(frame)
         scene.add(window, 0.15 * anatomy.breast * breast.thickness(frame, window))
-
-
-def regions(scene: Scene) -> dict[str, Mask]:
-    """The masks of REGIONS. Lungs exclude what the heart and the mediastinum cover."""
-    frame = scene.frame
-    above = frame.y < scene.dome
-    heart = (scene.heart > 0.12) & above
-    great = (scene.mediastinum > 0.12) & above & (frame.y > scene.anatomy.apex)
-    lung = (scene.air > 0.15) & ~heart & ~great
-    cage = (np.abs(frame.x) < scene.lateral * 1.03) & (frame.y > scene.anatomy.apex - 0.05)
-    return {
-        "left_lung": lung & frame.left,
-        "right_lung": lung & ~frame.left,
-        "heart": heart,
-        "mediastinum": great | heart,
-        "retrocardiac": heart & (scene.air > 0.15) & frame.left,
-        "diaphragm": (np.abs(frame.y - scene.dome) < 0.05) & (np.abs(frame.x) < scene.lateral),
-        "spine": np.abs(scene.spine) < 1,
-        "clavicles": scene.clavicles > 0.3,
-        "ribs": ((scene.posterior_ribs > 0.3) | (scene.anterior_ribs > 0.3)) & cage,
-    }

@@ -1,6 +1,8 @@
-"""The pulmonary vessel tree: branches drawn at random, sampled along their courses, laid as mass."""
+"""The pulmonary vessel tree: random branches, sampled along their courses, laid down as mass."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +14,16 @@ from scxr.data.phantom.randomness import Draws
 MAIN, CHILDREN, LEVELS = 9, 3, 3
 
 
+@dataclass
 class Branches:
     """Arrays of shape (n,): where branches start, their heading, length, bend and half width."""
 
-    def __init__(self, x, y, angle, length, bend, width) -> None:
-        self.x, self.y, self.angle = x, y, angle
-        self.length, self.bend, self.width = length, bend, width
+    x: NDArray
+    y: NDArray
+    angle: NDArray
+    length: NDArray
+    bend: NDArray
+    width: NDArray
 
     def at(self, t: NDArray) -> tuple[NDArray, NDArray]:
         """Points at fractions t (n,) along the branches."""
@@ -25,9 +31,12 @@ class Branches:
         c, s = np.cos(self.angle), np.sin(self.angle)
         return self.x + c * run - s * sag, self.y + s * run + c * sag
 
+    def take(self, index: NDArray) -> Branches:
+        return Branches(*(getattr(self, field.name)[index] for field in fields(self)))
+
     @staticmethod
     def join(parts: list[Branches]) -> Branches:
-        names = ("x", "y", "angle", "length", "bend", "width")
+        names = [field.name for field in fields(Branches)]
         return Branches(*(np.concatenate([getattr(p, n) for p in parts]) for n in names))
 
 
@@ -58,7 +67,7 @@ def _offspring(parent: Branches, rng: np.random.Generator) -> Branches:
     n = len(parent.x)
     index = np.repeat(np.arange(n), CHILDREN)
     u = rng.random((5, n * CHILDREN))
-    twin = Branches(*(getattr(parent, k)[index] for k in ("x", "y", "angle", "length", "bend", "width")))
+    twin = parent.take(index)
     t = 0.18 + 0.7 * u[0]
     x, y = twin.at(t)
     turn = np.where(np.arange(len(index)) % 2 == 0, 1.0, -1.0) * (0.35 + 0.5 * u[1])
