@@ -31,7 +31,7 @@ async function render({ model, el }) {
   const finding = select({ label: "Finding", onChange: (value) => change("finding", value) });
   const image = select({ label: "Image", onChange: (value) => change("image", Number(value)) });
   const stage = choice({ label: "Stage of the network", options: values("stage").map((v) => [v, v]), onChange: (v) => change("stage", v) });
-  const opacity = slider({ label: "Heat", format: (v) => percent(v), onInput: (value) => set({ opacity: value }) });
+  const opacity = slider({ label: "Opacity of the heat", format: (v) => percent(v), onInput: (value) => set({ opacity: value }) });
   opacity.range({ min: 0, max: 1, step: 0.05 });
   const outlined = checkbox({ label: "Outline the true region", onChange: (value) => set({ outlined: value }) });
   const status = liveText();
@@ -118,7 +118,7 @@ async function render({ model, el }) {
       : `the hottest point ${entry.hit ? "hits" : "misses"} the region; ${percent(entry.energy_inside, 1)} of the energy lies inside. `
         + `The region covers ${percent(entry.area, 1)} of the picture, so that is ${number(entry.energy_inside / entry.area, 2)} times what an even spread would give.`;
     say(status, `${what}: ${text}`);
-    view.alt(`Radiograph with the heat of ${what}. ${text}`);
+    view.alt(`Radiograph with the heat of ${what}: ${text}`);
   }
 
   redraw();

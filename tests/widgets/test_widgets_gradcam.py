@@ -1,0 +1,109 @@
+"""The Grad-CAM widget shows the maps it was given, and scores that can be checked by hand."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from widget_examples import SIZE
+
+from scxr.errors import InputError
+from scxr.widgets import GradCamWidget
+from scxr.widgets.base import PAGE_LIMIT
+from scxr.widgets.packing import unpack
+
+
+def entry(widget: GradCamWidget, **wanted) -> dict:
+    """The one entry that fits."""
+    (found,) = [e for e in widget.entries if all(e[k] == v for k, v in wanted.items())]
+    return found
+
+
+def test_maps_and_regions_travel_without_loss(gradcam, cams, chests):
+    maps = unpack(gradcam.maps, SIZE, SIZE)
+    regions = unpack(gradcam.regions, SIZE, SIZE)
+    assert len(gradcam.entries) == 2 * 2 * 2  # a finding is shown on the one image that has it
+    for e in gradcam.entries:
+        cam = cams[e["init"], e["stage"], e["finding"]][e["image"]]
+        assert np.array_equal(maps[e["map"]], np.rint(cam * 255).astype(np.uint8))
+        assert np.array_equal(regions[e["region"]], chests["masks"][e["finding"]][e["image"]])
+        y, x = np.unravel_index(cam.argmax(), cam.shape)
+        assert e["peak"] == [x + 0.5, y + 0.5]
+
+
+def test_scores_tell_a_network_that_looks_from_one_that_does_not(gradcam, cams, chests):
+    for finding, image in (("pulmonary mass", 0), ("hiatal hernia", 1)):
+        wanted = {"stage": "layer3", "finding": finding}
+        good = entry(gradcam, init="MoCo v2", **wanted)
+        poor = entry(gradcam, init="random", **wanted)
+        mask = chests["masks"][finding][image]
+        cam = cams["MoCo v2", "layer3", finding][image]
+        assert good["hit"] is True and poor["hit"] is False
+        assert good["energy_inside"] == pytest.approx(cam[mask].sum() / cam.sum(), rel=1e-4)
+        assert good["energy_inside"] > good["area"] > poor["energy_inside"]
+        assert good["area"] == pytest.approx(mask.mean())
+
+
+def test_scores_that_are_given_are_shown_as_they_are(chests, cams):
+    scores = {key: {"hit": [True, True], "energy_inside": [0.25, 0.75]} for key in cams}
+    widget = GradCamWidget(chests["images"], cams, chests["masks"], scores)
+    assert {e["energy_inside"] for e in widget.entries if e["image"] == 1} == {0.75}
+
+
+def test_without_a_mask_all_images_are_shown_without_scores(chests, cams):
+    widget = GradCamWidget(chests["images"], cams)
+    assert len(widget.entries) == 8 * 2
+    assert {e["hit"] for e in widget.entries} == {None}
+    assert {e["region"] for e in widget.entries} == {None}
+
+
+def test_large_pictures_shrink_with_their_peaks():
+    cam = np.zeros((1, 256, 256), np.float32)
+    cam[0, 200, 40] = 1
+    widget = GradCamWidget(np.zeros((1, 256, 256), np.uint8), {("a", "layer4", "f"): cam})
+    assert widget.shape == [1, 128, 128]
+    assert widget.entries[0]["peak"] == pytest.approx([20.25, 100.25])
+
+
+def test_the_kernel_explains_a_picture_of_the_readers_own(gradcam, ask):
+    ramp = np.tile(np.arange(256, dtype=np.uint8), (256, 1))
+    file = io.BytesIO()
+    Image.fromarray(ramp).save(file, "PNG")
+    request = {"type": "explain", "id": 2, "init": "MoCo v2", "stage": "layer3", "finding": "x"}
+    answer, (grey, heat) = ask(gradcam, request, file.getvalue())
+    grey_values = np.frombuffer(grey, np.uint8).reshape(SIZE, SIZE)
+    assert np.array_equal(grey, heat)  # the example explains a picture by its own brightness
+    assert grey_values[0, -1] > 250 and answer["peak"][0] > SIZE - 4
+
+
+def test_a_file_that_is_no_picture_is_answered_with_a_sentence(gradcam, ask):
+    request = {"type": "explain", "id": 2, "init": "a", "stage": "b", "finding": "c"}
+    answer, _ = ask(gradcam, request, b"%PDF-1.7")
+    assert answer["type"] == "error" and "cannot be read as a picture" in answer["message"]
+
+
+def test_what_does_not_fit_together_is_refused(chests, cams):
+    with pytest.raises(InputError, match="at least one"):
+        GradCamWidget(chests["images"], {})
+    with pytest.raises(InputError, match="has shape"):
+        GradCamWidget(chests["images"][:1], cams)
+    empty = {name: np.zeros_like(mask) for name, mask in chests["masks"].items()}
+    with pytest.raises(InputError, match="No image has any of the findings"):
+        GradCamWidget(chests["images"], cams, empty)
+
+
+def test_five_inits_two_stages_and_ten_findings_stay_under_the_page_limit(real_cxr):
+    files = sorted((real_cxr / "cxr256").glob("*.png"))[:10]
+    images = np.stack([np.asarray(Image.open(f).convert("L")) for f in files])
+    source, cams, masks = np.random.default_rng(0), {}, {}
+    for i, finding in enumerate("abcdefghij"):
+        masks[finding] = np.zeros(images.shape, bool)
+        masks[finding][i, 60:120, 60:120] = True
+        for init in "vwxyz":
+            for stage, cells in (("layer3", 16), ("layer4", 8)):
+                coarse = Image.fromarray(source.random((cells, cells), dtype=np.float32))
+                cam = np.asarray(coarse.resize((256, 256), Image.Resampling.BILINEAR))
+                cams[init, stage, finding] = np.broadcast_to(cam, images.shape)
+    assert GradCamWidget(images, cams, masks).page_bytes() < PAGE_LIMIT
