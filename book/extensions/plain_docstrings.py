@@ -24,17 +24,17 @@ def escape(text: str) -> str:
     if len(parts) % 2 == 0:  # an odd backtick is only a character
         parts = [text.replace("`", "'")]
     for index, part in enumerate(parts):
-        if index % 2:
-            parts[index] = f"``{part}``" if part.strip() else ""
-        else:
+        if index % 2 == 0:
             parts[index] = re.sub(r"([\\*|_])", r"\\\1", part)
+        elif part.strip():
+            # Inline code must not touch a word; an escaped space parts them and is not seen.
+            before, after = parts[index - 1][-1:], parts[index + 1][:1]
+            left = "\\ " if before.strip() else ""
+            right = "\\ " if after.strip() else ""
+            parts[index] = f"{left}``{part.strip()}``{right}"
+        else:
+            parts[index] = ""
     return "".join(parts)
-
-
-def code_needs_space(text: str) -> str:
-    """Inline code must not touch a word: a backslash-space separates them invisibly."""
-    text = re.sub(r"(?<=[\w(\[/=])``(?=\S)(?=[^`]+``)", r"\\ ``", text)
-    return re.sub(r"(?<=\S)``(?=\w)(?<!\\ ``)", r"``\\ ", text)
 
 
 def entries(block: list[str]) -> Iterator[str]:
@@ -100,7 +100,7 @@ def to_restructuredtext(docstring: str) -> list[str]:
             if heading or line is None:
                 continue
         block.append(line)
-    return [code_needs_space(line) for line in result]
+    return result
 
 
 def process(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:

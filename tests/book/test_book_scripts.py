@@ -69,13 +69,15 @@ def test_stale_pages_go_and_fresh_ones_stay(tmp_path, monkeypatch):
 def test_docstrings_become_restructuredtext():
     convert = load("book/extensions/plain_docstrings.py").to_restructuredtext
     text = convert(
-        "Mean of |z| and *q*, for `k`s of shape (B, d).\n\n"
+        "Mean of |z| and *q*, for `k`s, (`x`, `y`) of shape (B, d).\n\n"
         "First:\n- one\n- two\n\n"
         "Args:\n    q, k: (B, d), unit\n        length.\n\n"
         "Returns:\n    A scalar.\n\n"
         "Raises `InputError` where there is none."
     )
-    assert text[0] == r"Mean of \|z\| and \*q\*, for ``k``\ s of shape (B, d)."
+    assert text[0] == (
+        r"Mean of \|z\| and \*q\*, for ``k``\ s, (\ ``x``\ , ``y``\ ) of shape (B, d)."
+    )
     assert text[2:8] == ["First:", "", "- one", "", "- two", ""]
     assert "- ``q, k``: (B, d), unit length." in text
     assert text[text.index("**Returns**") + 2] == "A scalar."
