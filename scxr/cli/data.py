@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import Positional, arg
 
-from scxr.cli.answers import Answer, Command, facts, pairs
+from scxr.cli.answers import Answer, Command, facts, pairs, table
 
 
 @dataclass
@@ -90,8 +90,12 @@ class Info(Command):
 
     def __call__(self) -> Answer:
         from scxr.data import RadiographStore
+        from scxr.data.episodes import count_findings
 
-        return facts(RadiographStore.open(self.store).summary())
+        store = RadiographStore.open(self.store)
+        known, counts = facts(store.summary()), table(count_findings(store.table))
+        data = known.data | {"findings": counts.data["rows"]}
+        return Answer(data, f"{known.text}\n\nimages by finding and side\n{counts.text}")
 
 
 @dataclass

@@ -104,6 +104,24 @@ class RadiographStore:
         """Whether any region is known."""
         return int(self.header["masks"]) > 0
 
+    def summary(self) -> dict[str, Any]:
+        """What the store holds, in a few facts."""
+        n, height, width = self.shape
+        return {
+            "store": str(self.path),
+            "images": n,
+            "size": f"{height} x {width}",
+            "aspect": self.aspect,
+            "patients": int(self.table["patient"].nunique()),
+            "hospitals": sorted(set(self.table["hospital"])),
+            "views": {str(k): int(v) for k, v in self.table["view"].value_counts().items()},
+            "mean": round(self.mean, 4),
+            "std": round(self.std, 4),
+            "structures": self.structures,
+            "source": self.source,
+            "fingerprint": self.fingerprint,
+        }
+
     def batch(self, rows: Any) -> torch.Tensor:
         """Pixels of `rows` (numbers or a boolean selection) as (B, 1, H, W) uint8, a copy."""
         numbers = self._numbers(rows)
