@@ -9,6 +9,7 @@ hospitals come near the pixel statistics measured on NIH ChestX-ray14 and PadChe
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,8 +54,8 @@ HOSPITALS: dict[str, Hospital] = {
         photons=30000.0,
         unsharpness=0.0085,
         window=(0.05, 3.3),
-        steepness=0.2,
-        toe=0.3,
+        steepness=0.0,
+        toe=0.62,
         collimated=0.16,
         marker=0.75,
         marker_size=0.065,
@@ -71,8 +72,8 @@ HOSPITALS: dict[str, Hospital] = {
         photons=60000.0,
         unsharpness=0.0055,
         window=(0.3, 3.75),
-        steepness=0.45,
-        toe=0.3,
+        steepness=0.36,
+        toe=0.42,
         collimated=0.1,
         marker=0.85,
         marker_size=0.075,
@@ -128,12 +129,21 @@ def draw_exposure(draws: Draws, hospital: Hospital) -> Exposure:
 
 
 def detect(
-    depth: Picture, frame: Frame, exposure: Exposure, hospital: Hospital, noise: np.random.Generator
+    depth: Picture,
+    frame: Frame,
+    exposure: Exposure,
+    hospital: Hospital,
+    habitus: float,
+    noise: np.random.Generator,
 ) -> Picture:
-    """Optical depth to a displayed picture in [0, 1], before collimation and marker."""
+    """Optical depth to a displayed picture in [0, 1], before collimation and marker.
+
+    A stout patient (`habitus` near 1) scatters more, and more so without the grid of a PA stand.
+    """
     signal = np.exp(depth * (-hospital.hardness))
-    signal = blur(signal, exposure.unsharpness / frame.pixel)
-    signal += hospital.scatter
+    # 0.4 pixels stand for the area that a pixel averages over.
+    signal = blur(signal, math.hypot(exposure.unsharpness / frame.pixel, 0.4))
+    signal += hospital.scatter * (1 + 3 * habitus**2) * (1.6 if exposure.view == "AP" else 1)
     grain = noise.standard_normal(signal.shape, dtype=np.float32)
     count = hospital.photons * exposure.dose * (128 / frame.size)
     signal += np.sqrt(signal) * grain * (1 / float(np.sqrt(count)))

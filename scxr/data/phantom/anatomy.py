@@ -56,9 +56,9 @@ def draw_anatomy(draws: Draws, female: bool, age: int) -> Anatomy:
     """The anatomy of a patient of the given sex and age (years)."""
     years = (age - 55) / 30
     habitus = min(max(draws.normal(0.45, 0.28), 0.0), 1.0)
-    width = draws.normal(0.69, 0.032) - 0.02 * female
-    right = draws.normal(0.42, 0.06) - 0.06 * habitus
-    left = right + draws.normal(0.045, 0.035)
+    width = draws.normal(0.69, 0.04) - 0.02 * female
+    right = draws.normal(0.41, 0.075) - 0.06 * habitus
+    left = right + draws.normal(0.05, 0.034)
     sulcus = draws.uniform(0.2, 0.34)
     return Anatomy(
         female=female,
@@ -70,15 +70,15 @@ def draw_anatomy(draws: Draws, female: bool, age: int) -> Anatomy:
         sulcus=(sulcus, sulcus * draws.uniform(0.9, 1.05)),
         heart=draws.normal(0.92, 0.08) + 0.05 * years + 0.05 * habitus,
         heart_x=draws.normal(0.105, 0.02),
-        heart_y=right - draws.uniform(0.19, 0.25),
-        heart_tilt=draws.normal(0.62, 0.09) - 0.15 * habitus,
-        knob=draws.normal(0.088, 0.009) + 0.014 * years,
+        heart_y=right - draws.uniform(0.11, 0.18),
+        heart_tilt=draws.normal(0.55, 0.09) - 0.15 * habitus,
+        knob=draws.normal(0.076, 0.008) + 0.014 * years,
         unfolding=min(max(draws.normal(0.35 + 0.4 * years, 0.15), 0.0), 1.0),
         column=draws.normal(0.092, 0.005),
         scoliosis=draws.normal(0.0, 0.022),
         rib_width=draws.normal(0.031, 0.0025) - 0.002 * female,
         rib_slope=draws.normal(1.0, 0.14),
-        rib_density=draws.normal(1.0, 0.22) - 0.12 * years,
+        rib_density=draws.normal(1.0, 0.25) - 0.12 * years,
         clavicle=draws.normal(-0.68, 0.04),
         breast=draws.uniform(0.45, 1.0) if female else 0.25 * habitus,
         bubble=(draws.uniform(0.06, 0.17), draws.uniform(0.04, 0.095), draws.uniform(-0.3, 1.2)),

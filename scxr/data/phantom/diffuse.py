@@ -68,7 +68,7 @@ def interstitial_pattern(
     x, y = _scatter(scene, rng, 1100, 0.0, 1.0)
     lines = _lines(scene, x, y, 0.03 + 0.035 * rng.random(len(x)), rng, 0.0035)
     lung = _visible_lung(scene)
-    strength = 0.12 + 0.63 * conspicuity
+    strength = 0.18 + 0.7 * conspicuity
     scene.depth += strength * lung * (0.0021 * lines + 0.03)
     return lung > 0.5
 

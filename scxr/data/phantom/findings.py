@@ -48,11 +48,11 @@ def prepare(anatomy: Anatomy, case: Case) -> Anatomy:
     """The anatomy as the finding leaves it."""
     c = case.conspicuity
     if case.finding == "hemidiaphragm elevation":
-        lift = 0.07 + 0.26 * c
+        lift = 0.07 + 0.25 * c
         raised = (lift, 0.0) if case.side < 0 else (0.0, lift)
         return replace(anatomy, elevation=raised)
     if case.finding == "pulmonary fibrosis":
-        return replace(anatomy, shrink=0.1 + 0.75 * c)
+        return replace(anatomy, shrink=0.1 + 0.7 * c)
     return anatomy
 
 

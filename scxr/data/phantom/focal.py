@@ -75,13 +75,13 @@ def callus_rib_fracture(
     q = draws.uniform(0.5, 0.92)
     for rib in ribs:
         x, y, tilt = rib_point(scene, rib, min(q + draws.uniform(-0.04, 0.04), 0.95), side)
-        half = anatomy.rib_width * (1.2 + 0.45 * conspicuity)
+        half = anatomy.rib_width * (1.25 + 0.5 * conspicuity)
         callus = Ellipse(x, y, half * draws.uniform(1.9, 2.5), half, tilt)
         window = callus.window(scene.frame)
         inside = callus.inside(scene.frame, window)
         bulge = ramp(inside, -0.1, 0.7)
         line = np.exp(-(((scene.frame.x[window] - x) * (1 / 0.012)) ** 2))
-        scene.add(window, (0.16 + 0.2 * conspicuity) * bulge * (1 - 0.35 * line))
+        scene.add(window, (0.2 + 0.22 * conspicuity) * bulge * (1 - 0.35 * line))
         mask[window] |= inside > 0
     return mask
 
@@ -104,19 +104,19 @@ def hiatal_hernia(scene: Scene, conspicuity: float, side: float, rng: np.random.
     """A rounded retrocardiac pouch of stomach above the diaphragm, often with air over fluid."""
     draws = Draws(rng, 16)
     anatomy, frame = scene.anatomy, scene.frame
-    radius = 0.095 + 0.1 * conspicuity
+    radius = 0.11 + 0.1 * conspicuity
     x = 0.3 * scene.turn + draws.uniform(-0.06, 0.12)
     y = float(np.interp(x, KNOTS, body.domes(anatomy))) - radius * draws.uniform(0.55, 0.85)
     pouch = Ellipse(x, y, radius * draws.uniform(1.0, 1.35), radius, draws.uniform(-0.25, 0.25))
     window = pouch.window(frame)
     inside = pouch.inside(frame, window)
     thickness = np.sqrt(np.maximum(inside, 0))
-    strength = 0.11 + 0.2 * conspicuity
+    strength = 0.14 + 0.2 * conspicuity
     depth = strength * (0.65 * thickness + 0.35 * ramp(inside, -0.1, 0.25))
     if draws.chance(0.65):
         level = y + radius * draws.uniform(-0.25, 0.35)
         gas = ramp(level - frame.y[window], -0.012, 0.012) * ramp(inside, 0.0, 0.35)
-        depth -= (0.16 + 0.34 * conspicuity) * gas * np.maximum(thickness, 0.5)
+        depth -= (0.2 + 0.34 * conspicuity) * gas * np.maximum(thickness, 0.5)
     scene.add(window, depth)
     mask = np.zeros(scene.air.shape, dtype=bool)
     mask[window] = inside > 0
@@ -143,15 +143,15 @@ def fibrotic_band(scene: Scene, conspicuity: float, side: float, rng: np.random.
 
 
 def pulmonary_mass(scene: Scene, conspicuity: float, side: float, rng: np.random.Generator) -> Mask:
-    """A rounded, lobulated or spiculated opacity, 3.2 to 6.5 cm across."""
+    """A rounded, lobulated or spiculated opacity, 3.3 to 7 cm across."""
     draws = Draws(rng, 16)
-    radius = 0.085 + 0.085 * conspicuity**1.5
+    radius = 0.09 + 0.1 * conspicuity**1.5
     x, y = place_in_lung(scene, draws, side, (0.15, 0.88), (0.2, 0.8))
     whole = Ellipse(x, y, radius, radius * draws.uniform(0.8, 1.0), draws.uniform(0, 3))
     window = scene.frame.window(x, y, 1.5 * radius)
     inside = whole.inside(scene.frame, window)
     inside = inside + _lobes(scene, x, y, window, draws)
-    strength = 0.15 + 0.18 * conspicuity
+    strength = 0.17 + 0.18 * conspicuity
     thickness = np.sqrt(np.clip(inside, 0, 1))
     body_ = strength * (0.65 * thickness + 0.35 * ramp(inside, -0.15, 0.25))
     scene.add(window, body_ * np.minimum(1, 3 * scene.air[window]))

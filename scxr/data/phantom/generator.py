@@ -151,7 +151,7 @@ def _image(
     if exposure.devices:
         add_devices(scene, Draws(stream(seed, place.name, "devices", index), 32))
     noise = stream(seed, place.name, "noise", index)
-    shown = acquisition.detect(scene.depth, frame, exposure, place, noise)
+    shown = acquisition.detect(scene.depth, frame, exposure, place, anatomy.habitus, noise)
     picture = acquisition.finish(shown, exposure, place)
     row = {
         "image": f"{place.name}{seed}-{index:07d}",

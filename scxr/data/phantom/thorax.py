@@ -105,9 +105,9 @@ def _soft_tissue(anatomy: Anatomy, frame: Frame, width: Picture, outline: Pictur
 
 def _heart(anatomy: Anatomy, frame: Frame, turn: float) -> Picture:
     size, x, y = anatomy.heart, anatomy.heart_x + turn, anatomy.heart_y
-    left = Ellipse(x + 0.035, y + 0.03, 0.345 * size, 0.225 * size, anatomy.heart_tilt)
-    right = Ellipse(x - 0.115, y + 0.02, 0.17 * size, 0.235 * size, -0.1)
-    outflow = Ellipse(x + 0.02, y - 0.21, 0.14 * size, 0.17 * size, 0.2)
+    left = Ellipse(x + 0.05, y + 0.02, 0.36 * size, 0.25 * size, anatomy.heart_tilt)
+    right = Ellipse(x - 0.115, y, 0.18 * size, 0.26 * size, -0.1)
+    outflow = Ellipse(x + 0.02, y - 0.25, 0.16 * size, 0.21 * size, -0.15)
     missing = np.ones_like(frame.x)
     for part in (left, right, outflow):
         window = part.window(frame)
@@ -119,8 +119,8 @@ def _great_vessels(anatomy: Anatomy, frame: Frame, turn: float) -> Picture:
     """The mediastinal band above the heart, the aortic knob and the descending aorta."""
     bulge = anatomy.unfolding
     y = [-1.0, -0.75, -0.55, -0.36, -0.2, -0.05, 0.2, 0.6]
-    right = np.interp(KNOTS, y, [0.1, 0.11, 0.125, 0.14, 0.15 + 0.03 * bulge, 0.15, 0.12, 0.1])
-    left = np.interp(KNOTS, y, [0.1, 0.12, 0.14, 0.15, 0.155, 0.17, 0.12, 0.1])
+    right = np.interp(KNOTS, y, [0.11, 0.13, 0.15, 0.155, 0.165 + 0.03 * bulge, 0.16, 0.12, 0.1])
+    left = np.interp(KNOTS, y, [0.11, 0.13, 0.15, 0.165, 0.18, 0.19, 0.13, 0.1])
     middle, half = (left - right) / 2 + 0.7 * turn, (left + right) / 2
     q = (frame.x - frame.by_y(middle)) * frame.by_y(1 / half)
     fade = np.interp(KNOTS, [-1.1, -0.8, -0.4, 0.1, 0.3], [0.25, 0.5, 0.8, 0.8, 0.0])
@@ -130,9 +130,9 @@ def _great_vessels(anatomy: Anatomy, frame: Frame, turn: float) -> Picture:
     q = (frame.x - frame.by_y(shift + 0.3 * turn)) * (1 / 0.075)
     there = np.interp(KNOTS, [-0.4, -0.3, 0.5, 0.7], [0, 0.55, 0.5, 0.0])
     band += np.sqrt(np.maximum(1 - q * q, 0)) * frame.by_y(there)
-    knob = Ellipse(0.105 + 0.5 * turn + 0.02 * bulge, -0.33, anatomy.knob, anatomy.knob * 1.1)
+    knob = Ellipse(0.12 + 0.5 * turn + 0.02 * bulge, -0.34, anatomy.knob, anatomy.knob * 1.1)
     window = knob.window(frame)
-    band[window] += 0.6 * knob.thickness(frame, window)
+    band[window] += 0.45 * knob.thickness(frame, window)
     return band
 
 
@@ -158,8 +158,8 @@ def _add_centre(scene: Scene) -> None:
     """Heart, great vessels, spine, and the air of trachea and main bronchi."""
     frame = scene.frame
     # Heart and vessels take the place of lung: they add most where there is most air to displace.
-    scene.depth += (0.10 + 0.46 * scene.air) * scene.heart
-    scene.depth += (0.06 + 0.30 * scene.air) * scene.mediastinum
+    scene.depth += (0.10 + 0.54 * scene.air) * scene.heart
+    scene.depth += (0.13 + 0.33 * scene.air) * scene.mediastinum
     inside = np.abs(scene.spine)
     vertebra = np.cos((KNOTS * 1.0 + 0.11 * KNOTS**2) * (2 * np.pi / 0.135))
     density = (
@@ -176,7 +176,7 @@ def _add_centre(scene: Scene) -> None:
     q = (frame.x - frame.by_y(centre)) * (1 / 0.048)
     tube = np.sqrt(np.maximum(1 - q * q, 0))
     fade = np.interp(KNOTS, [-1.1, -0.9, carina - 0.05, carina + 0.03], [0.5, 1, 1, 0])
-    scene.depth -= 0.095 * tube * frame.by_y(fade)
+    scene.depth -= 0.075 * tube * frame.by_y(fade)
     for x, y, angle in ((-0.085, carina + 0.075, 2.2), (0.085, carina + 0.065, 0.75)):
         bronchus = Ellipse(x + bias, y, 0.14, 0.034, angle)
         window = bronchus.window(frame)
@@ -204,9 +204,10 @@ def _add_ribs(scene: Scene, width: Picture) -> None:
     drop = end + 0.5 * (1 - q)
     anterior = look_up(_rib_profile(levels, anatomy.rib_width * 1.15, 8), frame.y - drop)
     scene.anterior_ribs = anterior * cage * np.clip((q - 0.42) * 4, 0, 1)
-    density = 0.105 * anatomy.rib_density
-    scene.depth += density * scene.posterior_ribs * (1 + 1.1 * q6)
-    scene.depth += 0.55 * density * scene.anterior_ribs * (1 + 1.1 * q6)
+    # Ribs fade below the diaphragm, where they are thinner and the exposure shows little.
+    below = np.clip((frame.y - scene.dome) * (1 / 0.05), 0, 1)
+    density = (0.095 * anatomy.rib_density) * (1 + 1.1 * q6) * (1 - 0.7 * below)
+    scene.depth += density * (scene.posterior_ribs + 0.55 * scene.anterior_ribs)
 
 
 def _rib_profile(levels: np.ndarray, half_width: float, count: int) -> np.ndarray:
