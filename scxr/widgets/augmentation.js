@@ -190,7 +190,8 @@ async function render({ model, el }) {
     status.dataset.standsOut = shown.map((v) => v.stands_out ?? "").join(" ");
     const text = shown.length > 1 ? shown.map((v, i) => `View ${"AB"[i]}: ${left(v)}`).join(" ") : left(shown[0]);
     const untouched = frames.find((f) => f.image === get("image") && f.values && same(f.values, neutral));
-    const before = untouched?.stands_out && shown.length === 1 && shown[0].stands_out !== null ? ` (${untouched.stands_out.toFixed(2)} untouched)` : "";
+    const compare = shown.length === 1 && shown[0].stands_out !== null && untouched && untouched.index !== shown[0].index;
+    const before = compare ? ` (${untouched.stands_out?.toFixed(2) ?? "–"} untouched)` : "";
     say(status, (text[0].toUpperCase() + text.slice(1)).replace(/\.$/, `${before}.`));
   }
 

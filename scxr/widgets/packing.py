@@ -12,6 +12,7 @@ import zlib
 import numpy as np
 from PIL import Image
 
+from scxr.data.decoding import Unusable, decode, normalise
 from scxr.errors import InputError
 
 BLOCK = 8
@@ -26,7 +27,7 @@ def as_uint8(images: np.ndarray, name: str = "images") -> np.ndarray:
     Raises:
         InputError: not three axes, no picture at all, or values that are no picture.
     """
-    array = np.asarray(images)
+    array = np.array(images)  # a copy: what is shown must not change under the reader
     if array.ndim != 3 or len(array) == 0:
         raise InputError(f"{name} must be (n, H, W) with n > 0, got {array.shape}.")
     if array.dtype == np.uint8:
@@ -38,20 +39,17 @@ def as_uint8(images: np.ndarray, name: str = "images") -> np.ndarray:
 
 
 def read_picture(data: bytes, height: int, width: int) -> np.ndarray:
-    """A reader's picture file as (height, width) uint8: grey, full range, squashed to the shape.
+    """A reader's file (PNG, JPEG, TIFF or DICOM) as (height, width) uint8, as an import reads it.
 
     Raises:
-        InputError: the bytes are no picture that Pillow can read.
+        InputError: the bytes are no picture that can be used.
     """
     try:
-        with Image.open(io.BytesIO(data)) as opened:
-            grey = np.asarray(opened.convert("F"), np.float32)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"This file cannot be read as a picture ({error}).") from error
-    low, high = float(grey.min()), float(grey.max())
-    scaled = (grey - low) * (255 / (high - low or 1))
-    resized = Image.fromarray(scaled).resize((width, height), Image.Resampling.LANCZOS)
-    return np.rint(np.asarray(resized).clip(0, 255)).astype(np.uint8)
+        picture = normalise(decode(data))
+    except Unusable as error:
+        raise InputError(f"This file cannot be read as a picture: {error}.") from error
+    resized = Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS)
+    return np.array(resized)
 
 
 def shrink(images: np.ndarray, size: int) -> np.ndarray:

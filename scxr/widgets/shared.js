@@ -111,7 +111,7 @@ function choice({ label, options, onChange }) {
 // A picture file of the reader's own; it goes to the kernel on the reader's machine, nowhere else.
 function ownPicture(onRead) {
   const id = newId();
-  const input = h("input", { type: "file", id, accept: "image/*", onchange: async () => {
+  const input = h("input", { type: "file", id, accept: "image/*,.dcm,.dicom", onchange: async () => {
     if (input.files[0]) onRead(await input.files[0].arrayBuffer());
     input.value = "";
   } });
