@@ -10,7 +10,7 @@ import numpy as np
 from scxr.data.phantom import FINDINGS, generate
 
 TARGET = Path(__file__).resolve().parent.parent / "book" / "assets" / "hero.png"
-WANTED = ("No Finding", "hemidiaphragm elevation", "pulmonary mass", "No Finding", "hiatal hernia")
+WANTED = ("No Finding", "hemidiaphragm elevation", "pulmonary mass", "hiatal hernia")
 COLOUR = "#f2a33a"
 
 
@@ -23,16 +23,16 @@ def choose(findings: list[str]) -> list[int]:
 
 
 def main() -> None:
-    """Generate enough phantoms of the target hospital to find one of each, and draw five."""
-    batch = generate(np.arange(400), size=288, hospital="B", seed=0)
+    """Generate enough phantoms of the target hospital to find one of each, and draw four."""
+    batch = generate(np.arange(400), size=320, hospital="B", seed=0)
     rows = choose(list(batch.table["findings"]))
-    figure, axes = plt.subplots(1, len(rows), figsize=(12, 2.55), facecolor="#0b0f13")
+    figure, axes = plt.subplots(1, len(rows), figsize=(12, 3.25), facecolor="#0b0f13")
     for axis, row in zip(axes, rows, strict=True):
         axis.imshow(batch.images[row], cmap="gray", vmin=0, vmax=255)
         finding = batch.table["findings"].iloc[row]
         if finding in FINDINGS:
             axis.contour(batch.masks[finding][row], levels=[0.5], colors=COLOUR, linewidths=1.6)
-        axis.set_title(finding.lower(), color="#e9f2f7", fontsize=9, pad=5)
+        axis.set_title(finding.lower(), color="#e9f2f7", fontsize=14, pad=7)
         axis.axis("off")
     figure.subplots_adjust(left=0.008, right=0.992, top=0.9, bottom=0.02, wspace=0.03)
     figure.savefig(TARGET, dpi=110, facecolor=figure.get_facecolor())
