@@ -44,11 +44,11 @@ function painter(canvas) {
       context.drawImage(sheet.image, ...sheet.at(index), sheet.width, sheet.height, 0, 0, width, height);
     },
     grey(values) { context.putImageData(paint((i) => [values[i], values[i], values[i], 255]), 0, 0); },
-    // Heat over what is there already; `opacity(value in 0..1)` says how much of it shows.
+    // Heat over what is there already; `opacity(value in 0..1, pixel)` says how much of it shows.
     heat(values, opacity) {
       const layer = document.createElement("canvas");
       Object.assign(layer, { width, height });
-      const image = paint((i) => [...viridis(values[i] / 255), 255 * opacity(values[i] / 255)]);
+      const image = paint((i) => [...viridis(values[i] / 255), 255 * opacity(values[i] / 255, i)]);
       layer.getContext("2d").putImageData(image, 0, 0);
       context.drawImage(layer, 0, 0);
     },

@@ -145,7 +145,9 @@ async function render({ model, el }) {
     }
     const error = own ? own.frames[4] : errors[place()];
     output.frame(originals, get("image"));
-    output.heat(error, (v) => (v > 0 ? 0.9 : 0));
+    const cells = mask();
+    const patch = (i) => Math.floor((Math.floor(i / width) * rows) / height) * columns + Math.floor(((i % width) * columns) / width);
+    output.heat(error, (_, i) => (cells[patch(i)] ? 0.9 : 0));
   }
 
   function report() {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from matplotlib import colormaps
-from widget_examples import SIZE
+from widget_examples import PATCH, SIZE
 
 from scxr.widgets.packing import unpack
 
@@ -219,7 +219,9 @@ def test_epoch_image_ratio_and_view_show_the_right_frame(
     assert f"{score:.3g}" in status(page).inner_text()
 
 
-def test_errors_are_coloured_where_patches_were_hidden(reconstruction, show, pixels):
+def test_errors_are_coloured_where_patches_were_hidden(
+    reconstruction, reconstructions, show, pixels
+):
     page = show(reconstruction)
     page.get_by_label("Epoch").press("Home")
     page.get_by_label("error").check()
@@ -227,7 +229,8 @@ def test_errors_are_coloured_where_patches_were_hidden(reconstruction, show, pix
     error = unpack(reconstruction.errors, SIZE, SIZE)[0]
     grey = pixels(page, 0)[..., 0].astype(int)
     heat = np.array(colormaps["viridis"](error))[..., :3] * 255
-    expected = np.where(error[..., None] > 0, 0.9 * heat + 0.1 * grey[..., None], grey[..., None])
+    hidden = np.kron(reconstructions["masks"][0, 0], np.ones((PATCH, PATCH), bool))[..., None]
+    expected = np.where(hidden, 0.9 * heat + 0.1 * grey[..., None], grey[..., None])
     assert np.abs(shown - expected).mean() < 2 and np.abs(shown - expected).max() < 12
 
 
