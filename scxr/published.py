@@ -8,8 +8,10 @@ this project.
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from scipy import stats
@@ -167,7 +169,7 @@ def recomputed_t_tests() -> pd.DataFrame:
     return table.sort_values([*_EXPERIMENT, "versus"], ignore_index=True)
 
 
-def summary() -> pd.DataFrame:
+def overview() -> pd.DataFrame:
     """The published few-shot results on one page: averages over findings, and findings won.
 
     Returns:
@@ -179,6 +181,44 @@ def summary() -> pd.DataFrame:
         won = wins(versus)[[*_EXPERIMENT, "won"]].rename(columns={"won": f"beats_{versus}"})
         table = table.merge(won, on=_EXPERIMENT)
     return table
+
+
+def summary() -> str:
+    """What the series published and what becomes of its main claims, as text for a terminal."""
+    parts = [
+        "Published by the SCARCE-CXR series (copied, not run by this project)",
+        "\nMean AUC over ten findings; beats_*: findings of ten in which SSL is ahead",
+        overview(),
+        '\n"SSL beats the baseline at every shot count", recomputed',
+        pd.concat([beats_at_every_shot_count(v).assign(versus=v) for v in BASELINES]),
+        "\nPaired t-tests over findings, recomputed; p_holm is corrected for all 60",
+        recomputed_t_tests(),
+        "\nCollapse monitor",
+        collapse_logs().drop(columns="source"),
+        "\nCost on one L4",
+        training_cost(),
+        "\nSources: " + "; ".join(sorted(set(collapse_logs()["source"]))),
+    ]
+    return "\n".join(p if isinstance(p, str) else _plain(p) for p in parts)
+
+
+def _plain(table: pd.DataFrame) -> str:
+    return table.to_string(index=False, float_format=lambda x: f"{x:.3f}", na_rep="")
+
+
+def as_dict() -> dict[str, Any]:
+    """All published tables and what is recomputed from them, as plain values for JSON."""
+    tables = {
+        "fewshot": fewshot(),
+        "averages": overview(),
+        "collapse_logs": collapse_logs(),
+        "training_cost": training_cost(),
+        "t_tests": t_tests(),
+        "recomputed_t_tests": recomputed_t_tests(),
+    }
+    tables |= {f"claims_against_{v}": beats_at_every_shot_count(v) for v in BASELINES}
+    # Through pandas, which turns NaN into null: NaN is no JSON.
+    return {name: json.loads(t.to_json(orient="records")) for name, t in tables.items()}
 
 
 @cache

@@ -15,6 +15,7 @@ import logging
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -46,6 +47,7 @@ class PixelEncoder(nn.Module):
         return images.flatten(1)
 
 
+Network = TypeVar("Network", bound=nn.Module)
 AnyEncoder = Encoder | PixelEncoder
 """What can be evaluated: a module from (B, 1, S, S) in [0, 1] to (B, feature_dim) that has a
 `name`, an `image_size` and a `feature_dim`. Stages and Grad-CAM need an `Encoder`."""
@@ -103,10 +105,10 @@ def features_folder(cache: Path | str | bool = True) -> Path:
     return cache_folder() / "features" if isinstance(cache, bool) else Path(cache)
 
 
-def prepared(encoder: AnyEncoder, device: torch.device | str | None = None) -> AnyEncoder:
+def prepared(network: Network, device: torch.device | str | None = None) -> Network:
     """A frozen copy in evaluation mode on `device`, laid out for fast convolutions."""
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    twin = copy.deepcopy(encoder).eval().requires_grad_(False)
+    twin = copy.deepcopy(network).eval().requires_grad_(False)
     twin.to(device)
     twin.to(memory_format=torch.channels_last)
     return twin

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,41 +30,13 @@ from scxr.data.store import NORMAL, RadiographStore
 from scxr.errors import InputError
 from scxr.evaluate.experiment import SHOTS, batches, draw_experiment, in_parallel, score_frame
 from scxr.evaluate.features import AnyEncoder, extract, require_finite
+from scxr.evaluate.heads import LinearHead, l2_normalise
 from scxr.evaluate.results import summarise
+from scxr.evaluate.statistics import auc
 
 SETTINGS = ("sound", "series")
 STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
 """The values of C, the inverse of the L2 penalty, that cross-validation chooses from."""
-
-
-@dataclass(frozen=True)
-class LinearHead:
-    """A linear classifier on L2-normalised features; the normalisation is part of it.
-
-    Attributes:
-        weights: (D,) for unit-length features.
-        bias: added to the product; 0 is the decision boundary.
-        strength: the C that it was fitted with.
-    """
-
-    weights: np.ndarray
-    bias: float
-    strength: float
-
-    def score(self, features: np.ndarray) -> np.ndarray:
-        """(n, D) raw features -> (n,) log odds of the finding."""
-        if features.ndim != 2 or features.shape[1] != len(self.weights):
-            raise InputError(
-                f"The head was fitted on {len(self.weights)} features, but got an array of shape "
-                f"{features.shape}: use the encoder and the stage that it was fitted with."
-            )
-        return l2_normalise(features) @ self.weights + self.bias
-
-
-def l2_normalise(features: np.ndarray) -> np.ndarray:
-    """Rows scaled to unit length, (n, D); a row of zeros stays zero."""
-    norms = np.linalg.norm(features, axis=1, keepdims=True)
-    return features / np.maximum(norms, 1e-12)
 
 
 def fit_head(
@@ -106,7 +77,7 @@ def fit_head(
     if not folds:
         model = LogisticRegression(C=1.0, max_iter=1000)
     else:
-        scoring = "accuracy" if setting == "series" else "roc_auc"
+        scoring = _fold_accuracy if setting == "series" else _fold_auc
         model = LogisticRegressionCV(Cs=STRENGTHS, cv=folds, scoring=scoring, max_iter=1000)
     with warnings.catch_warnings():
         # scikit-learn announces attributes to come, and that its defaults' names will change.
@@ -114,6 +85,17 @@ def fit_head(
         model.fit(unit, labels)
     strength = float(np.ravel(getattr(model, "C_", model.C if not folds else 1.0))[0])
     return LinearHead(model.coef_.ravel(), float(np.ravel(model.intercept_)[0]), strength)
+
+
+# scikit-learn's own scorers give the same numbers, but check their input for longer than the
+# fit itself takes.
+def _fold_auc(model: Any, features: np.ndarray, labels: np.ndarray) -> float:
+    return auc(labels, features @ model.coef_.ravel())
+
+
+def _fold_accuracy(model: Any, features: np.ndarray, labels: np.ndarray) -> float:
+    predicted = features @ model.coef_.ravel() + model.intercept_ > 0
+    return float((predicted == labels).mean())
 
 
 def _patient_folds(
