@@ -106,7 +106,7 @@ class Exposure:
 def draw_exposure(draws: Draws, hospital: Hospital) -> Exposure:
     portable = draws.chance(hospital.portable)
     collimated = draws.chance(hospital.collimated)
-    edges = tuple(0.02 + 0.16 * draws.unit() ** 2 for _ in range(4))
+    edges = tuple(0.02 + 0.11 * draws.unit() ** 2 for _ in range(4))
     shown = [edge if draws.chance(0.6) and collimated else 0.0 for edge in edges]
     marked = draws.chance(hospital.marker)
     place = (draws.uniform(0.72, 0.92), draws.uniform(-0.94, -0.72))
@@ -160,16 +160,21 @@ def detect(
     return shown
 
 
+def exposed_field(size: int, exposure: Exposure) -> tuple[slice, slice]:
+    """The rows and columns that the collimator leaves open."""
+    left, top, right, bottom = (round(edge * size) for edge in exposure.borders)
+    return slice(top, size - bottom), slice(left, size - right)
+
+
 def finish(shown: Picture, exposure: Exposure, hospital: Hospital) -> NDArray[np.uint8]:
     """Per-image normalisation of the exposed field, collimation and marker: uint8 (H, W)."""
-    size = shown.shape[0]
-    left, top, right, bottom = (round(edge * size) for edge in exposure.borders)
-    exposed = shown[top : size - bottom, left : size - right]
+    field = exposed_field(len(shown), exposure)
+    exposed = shown[field]
     low, high = float(exposed.min()), float(exposed.max())
     picture = np.zeros_like(shown)
-    picture[top : size - bottom, left : size - right] = (exposed - low) / max(high - low, 1e-6)
+    picture[field] = (exposed - low) / max(high - low, 1e-6)
     if exposure.marker is not None:
-        letter = _letter(hospital.marker_letter, hospital.marker_size, exposure.marker, size)
+        letter = _letter(hospital.marker_letter, hospital.marker_size, exposure.marker, len(shown))
         picture = np.maximum(picture, np.minimum(letter, 1))
     if not np.isfinite(picture).all():
         raise FloatingPointError("the phantom produced a pixel that is not finite")

@@ -17,7 +17,7 @@ from scxr.data.phantom.thorax import Scene
 
 def _visible_lung(scene: Scene) -> Picture:
     """Lung tissue in which a pattern shows, less where the heart covers it."""
-    return ramp(scene.air, 0.05, 0.35) * (1 - 0.5 * scene.heart)
+    return ramp(scene.air, 0.05, 0.35) * (1 - 0.7 * scene.heart)
 
 
 def _lines(

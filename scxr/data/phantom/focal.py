@@ -105,14 +105,16 @@ def hiatal_hernia(scene: Scene, conspicuity: float, side: float, rng: np.random.
     draws = Draws(rng, 16)
     anatomy, frame = scene.anatomy, scene.frame
     radius = 0.11 + 0.1 * conspicuity
-    x = 0.3 * scene.turn + draws.uniform(-0.06, 0.12)
+    x = 0.3 * scene.turn + draws.uniform(-0.09, 0.14)
     y = float(np.interp(x, KNOTS, body.domes(anatomy))) - radius * draws.uniform(0.55, 0.85)
     pouch = Ellipse(x, y, radius * draws.uniform(1.0, 1.35), radius, draws.uniform(-0.25, 0.25))
     window = pouch.window(frame)
     inside = pouch.inside(frame, window)
     thickness = np.sqrt(np.maximum(inside, 0))
-    strength = 0.14 + 0.2 * conspicuity
+    strength = 0.2 + 0.22 * conspicuity
     depth = strength * (0.65 * thickness + 0.35 * ramp(inside, -0.1, 0.25))
+    # At the midline the pouch takes the place of tissue as dense; towards the lungs, of air.
+    depth *= 0.35 + 0.65 * np.minimum(1, 1.5 * scene.air[window])
     if draws.chance(0.65):
         level = y + radius * draws.uniform(-0.25, 0.35)
         gas = ramp(level - frame.y[window], -0.012, 0.012) * ramp(inside, 0.0, 0.35)

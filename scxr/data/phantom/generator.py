@@ -146,6 +146,7 @@ def _image(
     vessel_draws = Draws(stream(seed, place.name, "vessels", name))
     scene = thorax.project(anatomy, frame, exposure.turn, vessel_draws)
     parts: dict[str, Mask] = dict(regions.regions(scene)) if masks else {}
+    field = acquisition.exposed_field(size, exposure)
     for case in cases:
         parts[case.finding] = findings.draw(scene, case)
     if exposure.devices:
@@ -163,7 +164,15 @@ def _image(
         "age": patient.age,
         "conspicuity": "|".join(f"{case.finding}={case.conspicuity:.2f}" for case in cases),
     }
-    return picture, parts if masks else {}, row
+    seen = {region: _within(mask, field) for region, mask in parts.items()} if masks else {}
+    return picture, seen, row
+
+
+def _within(mask: Mask, field: tuple[slice, slice]) -> Mask:
+    """What the collimator hides is on no mask."""
+    seen = np.zeros_like(mask)
+    seen[field] = mask[field]
+    return seen
 
 
 def _on_the_day(anatomy: Anatomy, exposure: Exposure) -> Anatomy:

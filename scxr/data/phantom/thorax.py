@@ -128,7 +128,7 @@ def _great_vessels(anatomy: Anatomy, frame: Frame, turn: float) -> Picture:
     aorta_y = [-0.42, -0.3, 0.0, 0.35, 0.7]
     shift = np.interp(KNOTS, aorta_y, [0.09, 0.12, 0.11 + 0.05 * bulge, 0.07 + 0.05 * bulge, 0.03])
     q = (frame.x - frame.by_y(shift + 0.3 * turn)) * (1 / 0.075)
-    there = np.interp(KNOTS, [-0.4, -0.3, 0.5, 0.7], [0, 0.55, 0.5, 0.0])
+    there = np.interp(KNOTS, [-0.4, -0.3, 0.5, 0.7], [0, 0.35, 0.35, 0.0])
     band += np.sqrt(np.maximum(1 - q * q, 0)) * frame.by_y(there)
     knob = Ellipse(0.12 + 0.5 * turn + 0.02 * bulge, -0.34, anatomy.knob, anatomy.knob * 1.1)
     window = knob.window(frame)

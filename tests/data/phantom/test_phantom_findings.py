@@ -134,3 +134,10 @@ def test_conspicuity_is_graded() -> None:
     name = "pulmonary mass"
     size = shown(name).masks[name].sum(axis=(1, 2))
     assert np.corrcoef(grades, size)[0, 1] > 0.4
+
+
+def test_no_mask_reaches_under_the_collimator() -> None:
+    batch = generate(range(60), size=64, hospital="A", seed=2)
+    covered = (batch.images == 0) & (batch.images == 0).all(axis=2, keepdims=True)
+    assert covered.any()
+    assert not any((mask & covered).any() for mask in batch.masks.values())
