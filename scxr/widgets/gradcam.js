@@ -64,6 +64,8 @@ async function render({ model, el }) {
     return { init, input, canvas, score, root: h("span", null, input, canvas, h("label", { for: id, text: init }, " ", score)) };
   }
 
+  // Peaks that are shared between inside and outside count by their share.
+  const verdict = (entry, yes, no) => (!entry.peak ? "empty" : entry.hit >= 0.5 ? yes : no);
   const entryFor = (init) => entries.find((e) => e.finding === get("finding") && e.image === get("image")
     && e.stage === get("stage") && e.init === init);
 
@@ -88,7 +90,7 @@ async function render({ model, el }) {
     if (!entry) return say(status, "This combination was not computed.");
     paint(view, entry);
     if (get("outlined") && entry.region !== null) view.path(outline(regions[entry.region], width, height), "finding");
-    view.path(cross(entry.peak, width / 40), "peak");
+    if (entry.peak) view.path(cross(entry.peak, width / 40), "peak");
     view.caption(`${entry.init}, ${entry.stage}. The cross marks the hottest point, the yellow line the true region.`);
     describe(entry);
   }
@@ -96,7 +98,7 @@ async function render({ model, el }) {
   function drawOwn() {
     view.grey(own.grey);
     view.heat(own.heat, (v) => get("opacity") * (0.1 + 0.9 * v));
-    view.path(cross(own.peak, width / 40), "peak");
+    if (own.peak) view.path(cross(own.peak, width / 40), "peak");
     view.caption(`Your picture: ${get("init")}, ${get("stage")}. The cross marks the hottest point.`);
     view.alt(`Your picture with the heat of ${get("init")}`);
     say(status, `Computed by the kernel: ${get("init")}, ${get("stage")}, ${get("finding")}. No true region is known, so there is no score.`);
@@ -108,14 +110,16 @@ async function render({ model, el }) {
     t.input.checked = t.init === get("init");
     if (!entry) return;
     paint(painter(t.canvas), entry);
-    t.score.textContent = entry.hit === null ? "" : `${percent(entry.energy_inside)} inside, ${entry.hit ? "hit" : "miss"}`;
+    t.score.textContent = entry.hit === null ? "" : `${percent(entry.energy_inside)} inside, ${verdict(entry, "hit", "miss")}`;
   }
 
   function describe(entry) {
-    const what = `${entry.finding}, ${entry.init}, ${entry.stage}`;
-    for (const key of ["hit", "energy_inside", "area"]) status.dataset[key] = entry[key] ?? "";
+    const probe = entry.auc === null ? "" : ` (probe AUC ${entry.auc.toFixed(2)})`;
+    const what = `${entry.finding}, ${entry.init}${probe}, ${entry.stage}`;
+    for (const key of ["hit", "energy_inside", "area", "auc"]) status.dataset[key] = entry[key] ?? "";
     const text = entry.hit === null ? "no true region is known, so there is no score."
-      : `the hottest point ${entry.hit ? "hits" : "misses"} the region; ${percent(entry.energy_inside, 1)} of the energy lies inside. `
+      : !entry.peak ? "nothing in the picture speaks for the finding, so the map is empty."
+      : `the hottest point ${verdict(entry, "hits", "misses")} the region; ${percent(entry.energy_inside, 1)} of the energy lies inside. `
         + `The region covers ${percent(entry.area, 1)} of the picture, so that is ${number(entry.energy_inside / entry.area, 2)} times what an even spread would give.`;
     say(status, `${what}: ${text}`);
     view.alt(`Radiograph with the heat of ${what}: ${text}`);

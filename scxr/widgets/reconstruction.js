@@ -1,11 +1,14 @@
 // SparK: what the network saw, what it painted, and where it was wrong.
 
-const INPUT = 0;
+// The pictures of a prediction in the order of Python's VIEWS, then the error.
+const SHOWN = 0;
+const PICTURES = 5;
 const VIEWS = [
-  ["composite", "composite", "Hidden patches as painted, in each true patch's mean and spread: the network's best case, since it never predicts those two."],
-  ["exposed", "composite, one exposure", "Hidden patches as painted, in the mean and spread of the visible pixels: the seams show that no patch knows its own brightness."],
-  ["raw", "raw", "What leaves the network: every patch in its own scale, visible ones too. Grey is a patch's mean."],
-  ["error", "error", "Distance between painted and true pixels, in standard deviations of the patch; visible patches do not count."],
+  ["neighbours", "composite", "Hidden patches as painted. Their brightness and contrast come from the visible patches nearby: nothing hidden is used."],
+  ["oracle", "true exposure", "Hidden patches as painted, in their own true brightness and contrast. It shows best what was drawn, with two numbers a patch that the network cannot know."],
+  ["global", "one exposure", "Hidden patches as painted, all in the mean and spread of the visible pixels, as in the SCARCE-CXR series: air and bone get the same grey, so the patches never fuse."],
+  ["raw", "raw", "What leaves the network: every patch in its own scale, visible ones too. Mid grey is a patch's mean."],
+  ["error", "error", "Difference between the composite and the truth, as a share of the grey range; visible patches have none."],
 ];
 
 async function render({ model, el }) {
@@ -27,7 +30,7 @@ async function render({ model, el }) {
   const original = picture(width, height, "The original.");
   const input = picture(width, height, "");
   const output = picture(width, height, "");
-  const bar = colourBar("0", "3 std");
+  const bar = colourBar("0 %", "50 %");
   output.root.append(bar);
   const status = liveText();
   const editor = h("div", { class: "scxr-buttons" },
@@ -118,7 +121,7 @@ async function render({ model, el }) {
     const share = mask().reduce((a, b) => a + b, 0) / mask().length;
     input.clear();
     if (own) original.copyTo(input, mask(), rows, columns);
-    else input.frame(pictures, place() * 4 + INPUT);
+    else input.frame(pictures, place() * PICTURES + SHOWN);
     if (!editor.hidden) {
       const [w, hgt] = [width / columns, height / rows];
       input.overlay.append(s("path", { class: "grid", d: lines(rows, columns) }));
@@ -140,10 +143,10 @@ async function render({ model, el }) {
     if (own && !own.frames) return;
     if (key !== "error") {
       if (own) output.grey(own.frames[index + 1]);
-      else output.frame(pictures, place() * 4 + index + 1);
+      else output.frame(pictures, place() * PICTURES + index + 1);
       return;
     }
-    const error = own ? own.frames[4] : errors[place()];
+    const error = own ? own.frames[PICTURES] : errors[place()];
     output.frame(originals, get("image"));
     const cells = mask();
     const patch = (i) => Math.floor((Math.floor(i / width) * rows) / height) * columns + Math.floor(((i % width) * columns) / width);

@@ -7,6 +7,7 @@ target is scaled within each patch).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -14,15 +15,16 @@ import torch
 import traitlets
 
 from scxr.errors import InputError
-from scxr.methods.spark import masked_patch_mse, patch_statistics
+from scxr.explain.reconstruction import Reconstruction, load_spark, over_training, reconstruct
 from scxr.runs import Run
 from scxr.widgets.base import CourseWidget, front_end, style
 from scxr.widgets.packing import as_uint8, pack, sheet, shrink
 
-VIEWS = ("input", "composite", "exposed", "raw")
+VIEWS = ("shown", "neighbours", "oracle", "global", "raw")
 RAW_RANGE = 3.0
 """Raw predictions are shown from minus to plus this many standard deviations of a patch."""
-ERROR_RANGE = 3.0
+ERROR_RANGE = 0.5
+"""Errors are coloured up to this share of the grey range."""
 ERROR_LEVELS = 24
 MAX_IMAGES, MAX_EPOCHS = 4, 8
 
@@ -38,7 +40,6 @@ class ReconstructionWidget(CourseWidget):
         predictions: (epochs, n, H, W), or (epochs, ratios, n, H, W): what the network painted, in
             each patch's own scale (mean 0, variance 1).
         epochs: when the predictions were made.
-        patch_size: pixels.
         predict: `predict(image, mask) -> prediction`, image (H, W) in [0, 1], mask (gh, gw),
             prediction (H, W) as above. With a kernel the reader then hides patches by hand.
         size: largest side of the pictures in the page, pixels.
@@ -62,7 +63,7 @@ class ReconstructionWidget(CourseWidget):
     image = traitlets.Int().tag(sync=True)
     epoch = traitlets.Int().tag(sync=True)
     ratio = traitlets.Int().tag(sync=True)
-    view = traitlets.Enum([*VIEWS[1:], "error"], default_value="composite").tag(sync=True)
+    view = traitlets.Enum([*VIEWS[1:], "error"], default_value="neighbours").tag(sync=True)
 
     def __init__(
         self,
@@ -70,7 +71,6 @@ class ReconstructionWidget(CourseWidget):
         masks: np.ndarray,
         predictions: np.ndarray,
         epochs: Sequence[float],
-        patch_size: int,
         *,
         predict: Predict | None = None,
         size: int = 128,
@@ -80,19 +80,17 @@ class ReconstructionWidget(CourseWidget):
         predictions = np.asarray(predictions, np.float32)
         if masks.ndim == 3 and predictions.ndim == 4:
             masks, predictions = masks[None], predictions[:, None]
-        _check(grey, masks, predictions, epochs, patch_size)
-        self._images, self._patch_size, self._predict = grey, patch_size, predict
+        _check(grey, masks, predictions, epochs)
+        self._images, self._predict = grey, predict
         self._side = min(size, max(grey.shape[1:]))
-        frames, errors, scores = [], [], []
-        for stack in predictions:
-            shown = [
-                self.views(i, masks[r, i], stack[r, i])
-                for r in range(len(masks))
-                for i in range(len(grey))
-            ]
-            frames += [picture for pictures, _, _ in shown for picture in pictures]
-            errors += [error for _, error, _ in shown]
-            scores.append([score for _, _, score in shown])
+        shown = [
+            [self.views(grey, mask, painted) for mask, painted in zip(masks, stack, strict=True)]
+            for stack in predictions
+        ]
+        flat = [part for epoch in shown for part in epoch]
+        frames = np.concatenate([np.concatenate(pictures) for pictures, _, _ in flat])
+        errors = np.concatenate([error for _, error, _ in flat])
+        scores = [[score for _, _, scores in epoch for score in scores] for epoch in shown]
         small = shrink(grey, self._side)
         super().__init__(
             shape=list(small.shape),
@@ -101,63 +99,62 @@ class ReconstructionWidget(CourseWidget):
             ratios=masks.mean(axis=(1, 2, 3)).tolist(),
             masks=masks.reshape(*masks.shape[:2], -1).astype(int).tolist(),
             originals=sheet(small),
-            pictures=sheet(np.stack(frames)),
-            errors=pack(np.stack(errors)),
+            pictures=sheet(frames),
+            errors=pack(errors),
             scores=scores,
             epoch=len(epochs) - 1,
         )
 
     @classmethod
     def from_run(
-        cls, run: Run, *, images: int = MAX_IMAGES, predict: Predict | None = None, size: int = 128
+        cls, run: Run, *, images: int = MAX_IMAGES, size: int = 128
     ) -> ReconstructionWidget:
-        """The snapshots that a SparK run kept: its first `images`, at most eight moments.
+        """The pictures a SparK run kept along the way: the first `images`, at most eight moments.
+
+        With a kernel the run's network, read when it is first needed, answers the reader's masks.
 
         Raises:
             InputError: the run kept no reconstructions.
         """
-        kept = [s for s in run.snapshots() if "prediction" in s.tensors]
-        if not kept:
-            raise InputError(
-                f"{run.path} keeps no reconstructions: give a run of `scxr pretrain spark`."
-            )
+        kept = over_training(run, images)
         moments = np.linspace(0, len(kept) - 1, min(MAX_EPOCHS, len(kept))).round().astype(int)
         chosen = [kept[i] for i in np.unique(moments)]
-        pictures = chosen[0].tensors["images"][:images].float().numpy()
-        mask = chosen[0].tensors["mask"][:images].bool().numpy()
-        predictions = np.stack([s.tensors["prediction"][:images].float().numpy() for s in chosen])
-        patch_size = pictures.shape[1] // mask.shape[1]
-        epochs = [s.epoch for s in chosen]
-        return cls(pictures, mask, predictions, epochs, patch_size, predict=predict, size=size)
+        return cls(
+            chosen[0].images,
+            chosen[0].mask,
+            np.stack([moment.prediction for moment in chosen]),
+            [float(moment.epoch or 0) for moment in chosen],
+            predict=_network(run) if run.finished else None,
+            size=size,
+        )
 
     def views(
-        self, image: int, mask: np.ndarray, prediction: np.ndarray
-    ) -> tuple[list[np.ndarray], np.ndarray, float]:
-        """What one prediction shows.
+        self, images: np.ndarray, masks: np.ndarray, predictions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, list[float]]:
+        """What predictions show.
+
+        Args:
+            images: (n, H, W) uint8; masks: (n, gh, gw) bool; predictions: (n, H, W).
 
         Returns:
-            The pictures named in `VIEWS` and the error map, each (h, w) uint8 at the page's size,
-            and the mean squared error on hidden pixels (1 = painting every patch's mean).
+            The pictures named in `VIEWS`, (n, 5, h, w) uint8 at the page's size, the errors
+            (n, h, w) uint8, and n mean squared errors on hidden pixels (1 = painting the mean).
         """
-        truth = torch.from_numpy(self._images[image]).float().div(255)[None, None]
-        painted = torch.from_numpy(np.array(prediction, np.float32))[None, None]
-        patches = torch.from_numpy(np.array(mask, bool))[None]
-        hidden = patches.repeat_interleave(self._patch_size, 1)
-        hidden = hidden.repeat_interleave(self._patch_size, 2)[None]
-        mean, std = patch_statistics(truth, self._patch_size)
-        seen = truth[~hidden] if not hidden.all() else truth.flatten()
-        own_scale = torch.where(hidden, painted * std + mean, truth)
-        exposed = torch.where(hidden, painted * seen.std() + seen.mean(), truth)
-        blank = torch.where(hidden, seen.mean(), truth)
-        raw = painted / (2 * RAW_RANGE) + 0.5
-        error = torch.where(hidden, (painted - (truth - mean) / std).abs() / ERROR_RANGE, 0)
-        score = float(masked_patch_mse(painted, truth, patches, self._patch_size))
-        pictures = [self._to_page(p) for p in (blank, own_scale, exposed, raw)]
-        return pictures, self._to_page(_coarse(error)), score
+        result = Reconstruction(
+            images.astype(np.float32) / 255,
+            np.array(masks, bool),
+            np.array(predictions, np.float32),
+        )
+        pictures = {name: result.composite(name) for name in ("neighbours", "oracle", "global")}
+        pictures |= {"shown": result.shown(), "raw": predictions / (2 * RAW_RANGE) + 0.5}
+        stacked = np.stack([self._to_page(pictures[name]) for name in VIEWS], axis=1)
+        error = (result.error("neighbours") / ERROR_RANGE).clip(0, 1)
+        # A few levels are enough for the eye, and travel in half the bytes.
+        coarse = np.rint(error * ERROR_LEVELS) / ERROR_LEVELS
+        return stacked, self._to_page(coarse), result.loss().tolist()
 
-    def _to_page(self, picture: torch.Tensor) -> np.ndarray:
-        grey = picture[0, 0].clamp(0, 1).mul(255).round().to(torch.uint8).numpy()
-        return shrink(grey[None], self._side)[0]
+    def _to_page(self, pictures: np.ndarray) -> np.ndarray:
+        return shrink(as_uint8(np.clip(pictures, 0, 1)), self._side)
 
     def abilities(self) -> list[str]:
         return ["predict"] if self._predict else []
@@ -173,11 +170,12 @@ class ReconstructionWidget(CourseWidget):
         mask = np.array(cells, bool).reshape(self.grid)
         if not mask.any():
             raise InputError("Hide at least one patch: the network paints only what is hidden.")
-        prediction = self._predict(self._images[image].astype(np.float32) / 255, mask)
-        if np.shape(prediction) != self._images[image].shape:
+        picture = self._images[image]
+        prediction = self._predict(picture.astype(np.float32) / 255, mask)
+        if np.shape(prediction) != picture.shape:
             raise InputError(f"predict returned {np.shape(prediction)} instead of a picture.")
-        pictures, error, score = self.views(image, mask, prediction)
-        return {"score": score}, [p.tobytes() for p in [*pictures, error]]
+        pictures, error, score = self.views(picture[None], mask[None], prediction[None])
+        return {"score": score[0]}, [p.tobytes() for p in [*pictures[0], error[0]]]
 
     def describe(self) -> str:
         """Mask ratios and how the error fell, in words."""
@@ -190,26 +188,24 @@ class ReconstructionWidget(CourseWidget):
         )
 
 
-def _coarse(error: torch.Tensor) -> torch.Tensor:
-    """A few levels are enough for the eye, and travel in half the bytes."""
-    return error.clamp(0, 1).mul(ERROR_LEVELS).round().div(ERROR_LEVELS)
+def _network(run: Run) -> Predict:
+    """The network of a finished run, loaded at the first question."""
+    load = cache(lambda: load_spark(run))
+
+    def predict(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        picture = torch.from_numpy(image)[None, None]
+        return reconstruct(load(), picture, mask=mask[None]).prediction[0]
+
+    return predict
 
 
 def _check(
-    images: np.ndarray,
-    masks: np.ndarray,
-    predictions: np.ndarray,
-    epochs: Sequence[float],
-    patch_size: int,
+    images: np.ndarray, masks: np.ndarray, predictions: np.ndarray, epochs: Sequence[float]
 ) -> None:
-    count, height, width = images.shape
-    if masks.ndim != 4 or masks.shape[1:] != (count, height // patch_size, width // patch_size):
+    if masks.ndim != 4 or masks.shape[1] != len(images):
         raise InputError(
-            f"masks are {masks.shape}; {count} images of {height} x {width} in patches of "
-            f"{patch_size} need (ratios, {count}, {height // patch_size}, {width // patch_size})."
+            f"masks are {masks.shape}, but (ratios, {len(images)}, rows, columns) was expected."
         )
-    if height % patch_size or width % patch_size:
-        raise InputError(f"Patches of {patch_size} do not divide {height} x {width} images.")
-    expected = (len(epochs), len(masks), count, height, width)
+    expected = (len(epochs), len(masks), *images.shape)
     if predictions.shape != expected or not len(epochs):
         raise InputError(f"predictions are {predictions.shape}, but {expected} were expected.")

@@ -81,13 +81,12 @@ def reconstructions(chests) -> dict[str, Any]:
         "masks": masks,
         "predictions": share * target + (1 - share) * noise,
         "epochs": [0.0, 5.0, 10.0],
-        "patch_size": PATCH,
     }
 
 
 @pytest.fixture
 def reconstruction(reconstructions) -> ReconstructionWidget:
-    """With a network that paints every hidden pixel one standard deviation too bright."""
+    """With a network that paints one standard deviation above every mean."""
     return ReconstructionWidget(
         **reconstructions, predict=lambda image, mask: np.ones_like(image, np.float32)
     )

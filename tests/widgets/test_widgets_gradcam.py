@@ -6,10 +6,15 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from widget_examples import SIZE
 
+from scxr.encoders import build_encoder
 from scxr.errors import InputError
+from scxr.evaluate.heads import LinearHead
+from scxr.explain.findings import Explanation
+from scxr.explain.gradcam import class_activation_maps
 from scxr.widgets import GradCamWidget
 from scxr.widgets.base import PAGE_LIMIT
 from scxr.widgets.packing import unpack
@@ -40,7 +45,7 @@ def test_scores_tell_a_network_that_looks_from_one_that_does_not(gradcam, cams, 
         poor = entry(gradcam, init="random", **wanted)
         mask = chests["masks"][finding][image]
         cam = cams["MoCo v2", "layer3", finding][image]
-        assert good["hit"] is True and poor["hit"] is False
+        assert good["hit"] == 1.0 and poor["hit"] == 0.0
         assert good["energy_inside"] == pytest.approx(cam[mask].sum() / cam.sum(), rel=1e-4)
         assert good["energy_inside"] > good["area"] > poor["energy_inside"]
         assert good["area"] == pytest.approx(mask.mean())
@@ -52,11 +57,72 @@ def test_scores_that_are_given_are_shown_as_they_are(chests, cams):
     assert {e["energy_inside"] for e in widget.entries if e["image"] == 1} == {0.75}
 
 
+def test_an_empty_map_has_no_peak(chests, cams):
+    blank = {key: np.zeros_like(cam) for key, cam in cams.items()}
+    widget = GradCamWidget(chests["images"], blank, chests["masks"])
+    assert {e["peak"] for e in widget.entries} == {None}
+    assert {e["energy_inside"] for e in widget.entries} == {0.0}
+
+
 def test_without_a_mask_all_images_are_shown_without_scores(chests, cams):
     widget = GradCamWidget(chests["images"], cams)
     assert len(widget.entries) == 8 * 2
     assert {e["hit"] for e in widget.entries} == {None}
     assert {e["region"] for e in widget.entries} == {None}
+
+
+def explanation(chests, cams, finding: str, stage: str, row: int, masked: bool) -> Explanation:
+    """As explain_finding returns it, for one image."""
+    i = chests["labels"].index(finding)
+    inits = ("MoCo v2", "random")
+    return Explanation(
+        finding=finding,
+        structure=finding,
+        stage=stage,
+        rows=np.array([row]),
+        patients=np.array(["p"]),
+        images=chests["images"][i : i + 1],
+        masks=chests["masks"][finding][i : i + 1] if masked else None,
+        cams={init: cams[init, stage, finding][i : i + 1] for init in inits},
+        heads={init: LinearHead(weights=np.ones(512, np.float32), bias=0.0) for init in inits},
+        scores={init: np.zeros(1) for init in inits},
+        aucs={"MoCo v2": 0.9, "random": 0.5},
+        shots=50,
+    )
+
+
+def test_explanations_are_gathered_by_image_finding_and_stage(chests, cams):
+    told = [
+        explanation(chests, cams, "hiatal hernia", stage, row=40, masked=True)
+        for stage in ("layer3", "layer4")
+    ]
+    told.append(explanation(chests, cams, "pulmonary mass", "layer3", row=7, masked=False))
+    widget = GradCamWidget.from_explanations(told)
+    assert widget.shape == [2, SIZE, SIZE] and len(widget.entries) == 6
+    hernia = entry(widget, finding="hiatal hernia", stage="layer4", init="MoCo v2")
+    mass = entry(widget, finding="pulmonary mass", init="random")
+    assert hernia["image"] == 0 and hernia["auc"] == 0.9 and hernia["hit"] == 1.0
+    assert mass["image"] == 1 and mass["auc"] == 0.5 and mass["hit"] is None
+    maps = unpack(widget.maps, SIZE, SIZE)
+    expected = np.rint(cams["MoCo v2", "layer4", "hiatal hernia"][1] * 255)
+    assert np.array_equal(maps[hernia["map"]], expected)
+
+
+def test_the_explained_probes_answer_for_a_readers_picture(chests, cams, ask):
+    encoder = build_encoder("resnet18", image_size=SIZE, mean=0.5, std=0.25, seed=0).eval()
+    told = [explanation(chests, cams, "hiatal hernia", "layer4", row=0, masked=True)]
+    widget = GradCamWidget.from_explanations(told, {"MoCo v2": encoder})
+    file = io.BytesIO()
+    Image.fromarray(chests["images"][0]).save(file, "PNG")
+    request = {"type": "explain", "id": 1, "stage": "layer4", "finding": "hiatal hernia"}
+    _, (grey, heat) = ask(widget, request | {"init": "MoCo v2"}, file.getvalue())
+    picture = np.frombuffer(grey, np.uint8).reshape(SIZE, SIZE)
+    cam = class_activation_maps(
+        encoder, told[0].heads["MoCo v2"], torch.from_numpy(picture.copy())[None, None], "layer4"
+    )[0]
+    assert np.array_equal(np.frombuffer(heat, np.uint8).reshape(SIZE, SIZE), np.rint(cam * 255))
+    answer, _ = ask(widget, request | {"init": "random"}, file.getvalue())
+    assert answer["type"] == "error" and "encoder of 'random' was not given" in answer["message"]
 
 
 def test_large_pictures_shrink_with_their_peaks():

@@ -198,7 +198,7 @@ def test_runs_can_be_left_out(spectra, show):
 # ---------------------------------------------------------------- reconstructions
 
 
-@pytest.mark.parametrize("view", ["composite", "composite, one exposure", "raw"])
+@pytest.mark.parametrize("view", ["composite", "true exposure", "one exposure", "raw"])
 def test_epoch_image_ratio_and_view_show_the_right_frame(
     reconstruction, reconstructions, show, pixels, view
 ):
@@ -208,13 +208,16 @@ def test_epoch_image_ratio_and_view_show_the_right_frame(
     page.get_by_label("Image").select_option(index=1)
     page.get_by_label("Hidden share").select_option(index=1)
     page.get_by_label(view, exact=True).check()
-    pictures, _, score = reconstruction.views(
-        1, reconstructions["masks"][1, 1], reconstructions["predictions"][1, 1, 1]
+    one = slice(1, 2)
+    pictures, _, (score,) = reconstruction.views(
+        reconstructions["images"][one],
+        reconstructions["masks"][1, one],
+        reconstructions["predictions"][1, 1, one],
     )
-    which = {"composite": 1, "composite, one exposure": 2, "raw": 3}[view]
+    which = ["composite", "true exposure", "one exposure", "raw"].index(view) + 1
     assert close(pixels(page, 0), reconstructions["images"][1])
-    assert close(pixels(page, 1), pictures[0])
-    assert close(pixels(page, 2), pictures[which], 10.0)
+    assert close(pixels(page, 1), pictures[0, 0])
+    assert close(pixels(page, 2), pictures[0, which], 10.0)
     assert float(status(page).get_attribute("data-score")) == pytest.approx(score)
     assert f"{score:.3g}" in status(page).inner_text()
 
@@ -256,11 +259,11 @@ def test_finding_init_and_stage_show_their_scores(gradcam, show):
     entry = shown_entry(gradcam, finding="hiatal hernia", init="random", stage="layer4")
     node = status(page)
     assert float(node.get_attribute("data-energy_inside")) == pytest.approx(entry["energy_inside"])
-    assert node.get_attribute("data-hit") == "false"
+    assert node.get_attribute("data-hit") == "0"
     assert "misses the region" in node.inner_text()
     assert f"{100 * entry['energy_inside']:.1f} % of the energy" in node.inner_text()
     page.get_by_label("MoCo v2").check()
-    assert node.get_attribute("data-hit") == "true"
+    assert node.get_attribute("data-hit") == "1"
 
 
 def test_heat_is_viridis_over_the_picture_and_fades_with_the_slider(gradcam, cams, show, pixels):

@@ -114,9 +114,11 @@ def test_the_network_paints_what_is_hidden_by_mouse_and_by_keyboard(reconstructi
     idle(page)
     mask = np.zeros((4, 4), bool)
     mask[2, 1:3] = True
-    pictures, _, score = reconstruction.views(0, mask, np.ones((SIZE, SIZE)))
+    pictures, _, (score,) = reconstruction.views(
+        reconstruction._images[:1], mask[None], np.ones((1, SIZE, SIZE))
+    )
     assert float(status(page).get_attribute("data-score")) == pytest.approx(score)
-    assert np.array_equal(pixels(page, 2)[..., 0], pictures[1])
+    assert np.array_equal(pixels(page, 2)[..., 0], pictures[0, 1])
     covered = pixels(page, 1)[2 * PATCH : 3 * PATCH, PATCH : 3 * PATCH]
     assert (covered == 128).all()
     page.get_by_role("button", name="Back to the snapshots").click()
