@@ -20,6 +20,7 @@ from scxr.errors import InputError
 from scxr.evaluate.statistics import holm
 
 FOLDER = Path(__file__).parent / "published_tables"
+SOURCE = "SCARCE-CXR, parts 3, 4 and 6, and the result files of the series' public code"
 BASELINES = ("imagenet", "random")
 _EXPERIMENT = ["mode", "method", "shots"]
 
@@ -218,7 +219,8 @@ def as_dict() -> dict[str, Any]:
     }
     tables |= {f"claims_against_{v}": beats_at_every_shot_count(v) for v in BASELINES}
     # Through pandas, which turns NaN into null: NaN is no JSON.
-    return {name: json.loads(t.to_json(orient="records")) for name, t in tables.items()}
+    data = {name: json.loads(t.to_json(orient="records")) for name, t in tables.items()}
+    return {"source": SOURCE, **data}
 
 
 @cache
