@@ -1,4 +1,4 @@
-"""Every widget can be read and used by everyone: contrast, phone, labels, keyboard, announcements."""
+"""Every widget can be read and used: contrast, phone, labels, keyboard, announcements."""
 
 from __future__ import annotations
 
