@@ -37,9 +37,13 @@ def load_state(path: Path, method: nn.Module, optimizer: Optimizer) -> int:
         weights = {k: v for k, v in tensors.items() if k.startswith("method.")}
         method.load_state_dict({k.removeprefix("method."): v for k, v in weights.items()})
         step = int(metadata["step"])
-    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise InputError(
             f"{path} cannot be read ({error}): delete it to start this run afresh."
+        ) from error
+    except RuntimeError as error:  # lists every weight that does not fit
+        raise InputError(
+            f"{path} is the state of another run: delete it to start this run afresh."
         ) from error
     state: dict[int, dict[str, Any]] = {}
     for name in tensors.keys() - weights.keys():

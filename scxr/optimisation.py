@@ -1,10 +1,11 @@
-"""Optimiser, learning-rate schedule and precision of a training run."""
+"""Optimiser, learning-rate schedule, device and precision of a training run."""
 
 from __future__ import annotations
 
 import math
 
 import torch
+from lightning_fabric import Fabric
 from torch.optim import SGD, AdamW, Optimizer
 
 from scxr.errors import InputError
@@ -31,6 +32,16 @@ def learning_rate(step: int, steps: int, peak: float, warmup: float) -> float:
     if step < warm:
         return peak * (step + 1) / warm
     return peak * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm))) / 2
+
+
+def build_fabric(device: str, precision: str) -> Fabric:
+    """Fabric on one device ("auto", "cpu", "cuda"), in `precision_for` that device."""
+    try:
+        return Fabric(accelerator=device, devices=1, precision=precision_for(device, precision))  # type: ignore[arg-type]
+    except (ValueError, RuntimeError) as error:
+        raise InputError(
+            f"Device {device!r} with precision {precision!r} cannot be used here: {error}"
+        ) from error
 
 
 def precision_for(device: str, precision: str = "auto") -> str:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
+from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
 from scxr import __version__, runs
@@ -28,7 +29,7 @@ from scxr.encoders import build_encoder, resize
 from scxr.errors import InputError
 from scxr.methods import METHODS, Method, Settings
 from scxr.methods.settings import to_dict, with_changes
-from scxr.optimisation import build_optimizer, learning_rate, precision_for
+from scxr.optimisation import build_fabric, build_optimizer, learning_rate
 from scxr.runs import Run
 from scxr.seeds import generator, seed_for
 
@@ -79,10 +80,12 @@ def pretrain(
     ready = _existing(folder, config, resume)
     if ready is not None:
         return ready
-    fabric = Fabric(accelerator=device, devices=1, precision=precision_for(device, precision))  # type: ignore[arg-type]
-    runs.write_json(folder / "config.json", config)
+    # All that can be refused is refused before the folder is touched.
+    fabric = build_fabric(device, precision)
     network = build_method(method, chosen, data, seed)
-    _train(fabric, network, data, folder, steps, seed, checkpoint_every)
+    optimizer = build_optimizer(network, chosen)
+    runs.write_json(folder / "config.json", config)
+    _train(fabric, network, optimizer, data, folder, steps, seed, checkpoint_every)
     return Run.open(folder)
 
 
@@ -98,6 +101,16 @@ def preset_settings(method: str, preset: str, changes: dict[str, Any]) -> Settin
 
 def total_steps(settings: Settings, data: RadiographStore) -> int:
     """Optimiser steps of a run; a last batch that is not full is left out of an epoch."""
+    _, height, width = data.shape
+    if height != width:
+        raise InputError(
+            f"{data.path} holds pictures of {height} x {width} pixels, but views are cut from "
+            f"square ones: import them again as squares."
+        )
+    if data.std == 0:
+        raise InputError(
+            f"{data.path} holds nothing but one grey value: there is nothing to learn."
+        )
     if len(data) < settings.batch_size:
         raise InputError(
             f"{data.path} holds {len(data)} images, fewer than one batch of "
@@ -126,6 +139,7 @@ def build_method(method: str, settings: Settings, data: RadiographStore, seed: i
 def _train(
     fabric: Fabric,
     method: Method,
+    optimizer: Optimizer,
     data: RadiographStore,
     folder: Path,
     steps: int,
@@ -134,7 +148,7 @@ def _train(
 ) -> None:
     settings, state_file = method.settings, folder / "resume.safetensors"
     method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    model, optimizer = fabric.setup(method, build_optimizer(method, settings))
+    model, optimizer = fabric.setup(method, optimizer)
     done = load_state(state_file, method, optimizer)
     log_every, speed = max(1, steps // LOGGED_STEPS), _Speed(done)
     bar = tqdm(total=steps, initial=done, desc=method.title, unit="step")
@@ -167,9 +181,10 @@ def _train(
                     row |= {"lr": rate, "images_per_second": speed(done) * len(images)}
                     log.write("train", done, observe.epoch(done), row)
                     bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
+                if done % checkpoint_every == 0 or done == steps:
+                    _require_finite(_checksum(method), done, folder)
                 observe(done)
                 if done % checkpoint_every == 0 and done < steps:
-                    _require_finite(loss.item(), done, folder)
                     save_state(state_file, method, optimizer, done)
         except KeyboardInterrupt:
             raise InputError(
@@ -250,11 +265,17 @@ def _numbers(tensors: dict[str, Tensor]) -> dict[str, float]:
     return {key: float(f"{value.detach().item():.6g}") for key, value in tensors.items()}
 
 
-def _require_finite(loss: float, step: int, folder: Path) -> None:
-    if not math.isfinite(loss):
+@torch.no_grad()
+def _checksum(method: Method) -> float:
+    """A number that is finite only if all weights are; a finite loss can leave infinite ones."""
+    return float(torch.stack([p.sum() for p in method.parameters()]).sum())
+
+
+def _require_finite(number: float, step: int, folder: Path) -> None:
+    if not math.isfinite(number):
         raise InputError(
-            f"The loss became {loss} at step {step}: {folder} keeps the last good state; try a "
-            f"lower lr, a longer warmup or precision 32-true."
+            f"Training diverged at step {step}: {folder} keeps the last good state; try a lower "
+            f"lr, a longer warmup or precision 32-true."
         )
 
 
@@ -291,7 +312,7 @@ def _key(config: dict[str, Any]) -> str:
 def _existing(folder: Path, config: dict[str, Any], resume: bool) -> Run | None:
     """The finished run in `folder` if it is this very one; None when there is work to do."""
     if not (folder / "config.json").exists():
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and (not folder.is_dir() or any(map(_is_foreign, folder.iterdir()))):
             raise InputError(f"{folder} exists and is no run folder: choose another --out.")
         return None
     run = Run.open(folder)
@@ -312,3 +333,8 @@ def _existing(folder: Path, config: dict[str, Any], resume: bool) -> Run | None:
             f"--out."
         )
     return None
+
+
+def _is_foreign(file: Path) -> bool:
+    """Whether a file is more than the unfinished config.json that a kill leaves behind."""
+    return not file.name.startswith(".config.json.")

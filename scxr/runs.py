@@ -72,6 +72,8 @@ class Run:
             raise InputError(f"{path} is not a run folder: it has no config.json.") from None
         except (UnicodeDecodeError, json.JSONDecodeError) as error:
             raise InputError(f"{file} cannot be read ({error}): the run is damaged.") from error
+        if not isinstance(config, dict) or "method" not in config:
+            raise InputError(f"{path} is not a run folder: its config.json is of something else.")
         if config.get("format", 0) > FORMAT:
             raise InputError(f"{path} was written by a newer scxr: update scxr to read it.")
         return cls(path, config)
