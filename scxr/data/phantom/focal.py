@@ -48,9 +48,9 @@ def calcified_granuloma(
     draws = Draws(rng, 16)
     mask = np.zeros(scene.air.shape, dtype=bool)
     x, y = place_in_lung(scene, draws, side, (0.12, 0.95), (0.15, 0.9))
-    radius = 0.027 + 0.022 * conspicuity
+    radius = 0.029 + 0.022 * conspicuity
     nodules = [Ellipse(x, y, radius, radius * draws.uniform(0.8, 1.0), draws.uniform(0, 3))]
-    if draws.chance(0.4):
+    if draws.chance(0.55):
         angle, away = draws.uniform(0, 6.28), draws.uniform(2.2, 4.0) * radius
         small = radius * draws.uniform(0.5, 0.75)
         nodules.append(
@@ -59,7 +59,7 @@ def calcified_granuloma(
     for nodule in nodules:
         window = nodule.window(scene.frame)
         inside = nodule.inside(scene.frame, window)
-        scene.add(window, (0.36 + 0.4 * conspicuity) * ramp(inside, -0.2, 0.5))
+        scene.add(window, (0.45 + 0.45 * conspicuity) * ramp(inside, -0.2, 0.5))
         mask[window] |= inside > -0.1
     return mask
 
@@ -104,21 +104,21 @@ def hiatal_hernia(scene: Scene, conspicuity: float, side: float, rng: np.random.
     """A rounded retrocardiac pouch of stomach above the diaphragm, often with air over fluid."""
     draws = Draws(rng, 16)
     anatomy, frame = scene.anatomy, scene.frame
-    radius = 0.11 + 0.1 * conspicuity
+    radius = 0.125 + 0.1 * conspicuity
     x = 0.3 * scene.turn + draws.uniform(-0.09, 0.14)
     y = float(np.interp(x, KNOTS, body.domes(anatomy))) - radius * draws.uniform(0.55, 0.85)
     pouch = Ellipse(x, y, radius * draws.uniform(1.0, 1.35), radius, draws.uniform(-0.25, 0.25))
     window = pouch.window(frame)
     inside = pouch.inside(frame, window)
     thickness = np.sqrt(np.maximum(inside, 0))
-    strength = 0.2 + 0.22 * conspicuity
+    strength = 0.24 + 0.22 * conspicuity
     depth = strength * (0.65 * thickness + 0.35 * ramp(inside, -0.1, 0.25))
     # At the midline the pouch takes the place of tissue as dense; towards the lungs, of air.
     depth *= 0.35 + 0.65 * np.minimum(1, 1.5 * scene.air[window])
-    if draws.chance(0.65):
-        level = y + radius * draws.uniform(-0.25, 0.35)
+    if draws.chance(0.8):
+        level = y + radius * draws.uniform(-0.2, 0.45)
         gas = ramp(level - frame.y[window], -0.012, 0.012) * ramp(inside, 0.0, 0.35)
-        depth -= (0.2 + 0.34 * conspicuity) * gas * np.maximum(thickness, 0.5)
+        depth -= (0.28 + 0.34 * conspicuity) * gas * np.maximum(thickness, 0.5)
     scene.add(window, depth)
     mask = np.zeros(scene.air.shape, dtype=bool)
     mask[window] = inside > 0
@@ -130,9 +130,9 @@ def fibrotic_band(scene: Scene, conspicuity: float, side: float, rng: np.random.
     draws = Draws(rng, 16)
     frame = scene.frame
     x, y = place_in_lung(scene, draws, side, (0.2, 0.9), (0.35, 0.7))
-    length = 0.28 + 0.28 * draws.unit()
+    length = 0.34 + 0.3 * draws.unit()
     angle = draws.uniform(-0.6, 0.6) if draws.chance(0.75) else draws.uniform(0.9, 1.6)
-    half = 0.010 + 0.009 * conspicuity
+    half = 0.012 + 0.010 * conspicuity
     c, s = float(np.cos(angle)), float(np.sin(angle))
     start = (np.array([x - c * length / 2]), np.array([y - s * length / 2]))
     bend = np.array([draws.uniform(-0.25, 0.25)])
