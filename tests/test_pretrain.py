@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from scxr.checkpoint import load_state, save_state
 from scxr.data import RadiographStore, StoreWriter
 from scxr.encoders import build_encoder
 from scxr.errors import InputError
@@ -312,6 +313,7 @@ KILLED_AT_EVERY_RENAME = """
 import json, os, signal, sys
 import torch
 torch.set_num_threads(1)
+from scxr.checkpoint import load_state, save_state
 from scxr.data import RadiographStore
 from scxr.pretrain import pretrain
 
@@ -544,6 +546,36 @@ def test_biases_and_norms_do_not_decay(store, name):
     assert len(decayed) + len(spared) == len(trained)
     keys = {id(p) for p in (*method.key_encoder.parameters(), *method.key_head.parameters())}
     assert not keys & {id(p) for p in (*decayed, *spared)}
+
+
+def layout(tensor: torch.Tensor) -> list[int]:
+    """Strides of the dimensions that have one."""
+    return [s for s, n in zip(tensor.stride(), tensor.shape, strict=True) if n > 1]
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_a_restored_optimizer_is_laid_out_as_the_one_saved(store, tmp_path, name):
+    settings = preset_settings("barlow", "quick", {**TINY, **OWN["barlow"], "optimizer": name})
+
+    def fresh():
+        method = build_method("barlow", settings, store, seed=0)
+        method.to(memory_format=torch.channels_last)
+        return method, build_optimizer(method, settings)
+
+    method, optimizer = fresh()
+    for p in method.parameters():
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    save_state(tmp_path / "state", method, optimizer, 7)
+    again, restored = fresh()
+    assert load_state(tmp_path / "state", again, restored) == 7
+    for p, q in zip(method.parameters(), again.parameters(), strict=True):
+        assert torch.equal(p, q)
+        assert optimizer.state[p].keys() == restored.state[q].keys()
+        for key, value in optimizer.state[p].items():
+            assert torch.equal(value, restored.state[q][key])
+            assert layout(value) == layout(restored.state[q][key])
+            assert not restored.state[q][key].requires_grad
 
 
 def test_precision_is_taken_as_given_or_chosen_to_exist():
