@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 import torch
 from joblib import Parallel, delayed
-from tqdm.auto import tqdm
 
 from scxr.data.episodes import Episode, draw_episodes
 from scxr.data.store import NORMAL, RadiographStore
 from scxr.errors import InputError
+from scxr.evaluate.features import bar
 from scxr.evaluate.results import SCORE_COLUMNS
 
 log = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ def in_parallel(
     with one_torch_thread():
         run = Parallel(n_jobs=jobs, return_as="generator", **options)
         frames = run(delayed(work)(*task) for task in tasks)
-        shown = tqdm(frames, total=len(tasks), desc=label, disable=not progress, leave=False)
+        shown = bar(frames, label=label, total=len(tasks), progress=progress)
         return pd.concat(list(shown), ignore_index=True)
 
 

@@ -14,6 +14,7 @@ import json
 import logging
 import tempfile
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -47,6 +48,7 @@ class PixelEncoder(nn.Module):
         return images.flatten(1)
 
 
+Item = TypeVar("Item")
 Network = TypeVar("Network", bound=nn.Module)
 AnyEncoder = Encoder | PixelEncoder
 """What can be evaluated: a module from (B, 1, S, S) in [0, 1] to (B, feature_dim) that has a
@@ -189,10 +191,17 @@ def _compute(
     label = f"features {encoder.name}"
     results = []
     with torch.inference_mode():
-        for batch in tqdm(batches, desc=label, disable=not progress, leave=False):
+        for batch in bar(batches, label=label, progress=progress):
             features = _forward(twin, pictures(encoder, store, batch, chosen), stage)
             results.append(features.float().cpu().contiguous().numpy())
     return require_finite(np.concatenate(results))
+
+
+def bar(
+    items: Iterable[Item], *, label: str, progress: bool, total: int | None = None
+) -> Iterable[Item]:
+    """`items` with a progress bar on standard error, unless `TQDM_DISABLE` forbids it."""
+    return tqdm(items, desc=label, total=total, leave=False) if progress else items
 
 
 def _name(encoder: AnyEncoder, store: RadiographStore, stage: str | None) -> str:

@@ -121,7 +121,7 @@ def _line_panels(
     *,
     marked: bool = True,
 ) -> Figure:
-    figure, axes = panels(len(measures), 4, 2.9, 2.5)
+    figure, axes = panels(len(measures), 5 if len(measures) == 5 else 4, 2.9, 2.5)
     looks = looks_of(list(logs))
     for axis, name in zip(axes, measures, strict=True):
         for run, log in logs.items():
@@ -146,7 +146,8 @@ def spectrum(spectra: Mapping[str, np.ndarray], *, relative: bool = True) -> Fig
     for (name, look), values in zip(looks_of(list(spectra)).items(), spectra.values(), strict=True):
         values = np.asarray(values, dtype=float)
         shown = values / values.max() if relative and values.max() > 0 else values
-        shown = np.where(shown > 0, shown, np.nan)
+        # Below this a singular value is rounding, and would take up most of the axis.
+        shown = np.where(shown > 1e-7 * shown.max(), shown, np.nan)
         axis.plot(np.arange(1, len(shown) + 1), shown, label=name, color=look["color"])
     axis.set_yscale("log")
     label = "singular value / largest" if relative else "singular value"
