@@ -7,6 +7,8 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from scxr.methods.base import full_precision
+
 
 def mlp(*widths: int, norm: bool) -> nn.Sequential:
     """Linear layers of the given widths with ReLU in between, and batch norm before it if `norm`.
@@ -47,4 +49,7 @@ class PrototypeHead(nn.Module):
         """(B, inputs) -> (B, prototypes), cosines in [-1, 1]."""
         weight = self.prototypes.weight
         weight = weight.detach() if frozen_prototypes else weight
-        return F.linear(F.normalize(self.mlp(features), dim=1), F.normalize(weight, dim=1))
+        z = self.mlp(features)
+        # Divided by a temperature of 0.04, the rounding of a half-precision cosine would matter.
+        with full_precision(z):
+            return F.linear(F.normalize(z.float(), dim=1), F.normalize(weight.float(), dim=1))

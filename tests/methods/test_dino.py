@@ -299,3 +299,14 @@ def test_head_agrees_with_weight_norm_of_gain_one(head, normal):
         last.parametrizations.weight.original1.copy_(head.prototypes.weight)
     x = normal(4, 12)
     torch.testing.assert_close(head(x), last(F.normalize(head.mlp(x))), atol=1e-6, rtol=1e-5)
+
+
+def test_head_computes_cosines_in_full_precision_under_autocast(head, normal):
+    # bfloat16 knows no number between 0.9961 and 1: a step of 0.1 in the teacher's logits.
+    x = normal(16, 12)
+    expected = head(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = head(x)
+    assert output.dtype == torch.float32
+    assert not torch.equal(output, output.bfloat16().float())
+    torch.testing.assert_close(output, expected, atol=0.02, rtol=0)
