@@ -82,9 +82,9 @@ class AugmentationParameters:
     height: Tensor
     """Size of the crop as a share of the picture's width and height, in (0, 1]."""
     angle: Tensor
-    """Rotation about the crop's centre, degrees, counter-clockwise as seen."""
+    """Rotation about the crop's centre, degrees, counter-clockwise as seen before the flip."""
     flip: Tensor
-    """True where the view is mirrored left to right."""
+    """True where the view is mirrored left to right, last of all."""
     brightness: Tensor
     """Factor, 1 = unchanged."""
     contrast: Tensor
