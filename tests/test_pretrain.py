@@ -273,37 +273,29 @@ def test_a_run_without_a_name_is_found_by_its_content(store, tmp_path, monkeypat
     before = content(first.path)
     assert train("barlow", store, None, settings=one_step).path == first.path
     assert content(first.path) == before
-    assert train("barlow", store, None, settings=one_step, seed=1).path != first.path
-
-
-def test_the_same_call_in_another_place_gives_the_same_run(finished, store, tmp_path):
-    again = train("moco", store, tmp_path / "again", checkpoint_every=1000)
-    assert_same_run(again, finished("moco"))
-
-
-def test_another_seed_is_another_run(finished, store, tmp_path):
-    other = train("barlow", store, tmp_path / "run", seed=1, settings={"steps": 1})
-    assert other.log()["loss"][0] != finished("barlow").log()["loss"][0]
+    other = train("barlow", store, None, settings=one_step, seed=1)
+    assert other.path != first.path
+    assert other.log()["loss"][0] != first.log()["loss"][0]
 
 
 # --- interruptions -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", METHOD_NAMES)
+@pytest.mark.parametrize("method", ["dino", "spark"])
 def test_interrupted_and_resumed_is_never_interrupted_bit_for_bit(
     finished, store, tmp_path, method
 ):
     out = tmp_path / "run"
     interrupt(method, store, out, after=1)  # before anything was saved
     interrupt(method, store, out, after=5)  # a step and a log row after what was saved
-    run = Run.open(out)
-    assert not run.finished
+    assert not Run.open(out).finished
     assert (out / "resume.safetensors").is_file()
     assert_same_run(train(method, store, out), finished(method))
     assert not (out / "resume.safetensors").exists()
 
 
 def test_a_line_cut_short_is_forgotten(finished, store, stopped):
+    """BarlowTwins, resumed bit for bit from a log that a kill cut in the middle of a row."""
     with (stopped / "log.jsonl").open("a") as log:
         log.write('{"kind": "train", "step": 3, "lo')
     assert_same_run(train("barlow", store, stopped), finished("barlow"))
@@ -349,8 +341,8 @@ for attempt in range(50):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_killed_at_every_file_it_puts_in_place(finished, store, tmp_path):
-    # The n-th attempt dies, by SIGKILL, just before it moves its n-th file into place; each goes
-    # on from what the last one left, and the one that may move them all finishes.
+    # MoCo. The n-th attempt dies, by SIGKILL, just before it moves its n-th file into place; each
+    # goes on from what the last one left, and the one that may move them all finishes.
     out = tmp_path / "run"
     settings = json.dumps({**TINY, **OWN["moco"]})
     command = [sys.executable, "-c", KILLED_AT_EVERY_RENAME, str(store.path), str(out), settings]
