@@ -63,9 +63,7 @@ def iou_otsu(cam: np.ndarray, mask: np.ndarray) -> float:
 def _region(cam: np.ndarray, mask: np.ndarray) -> np.ndarray:
     mask = np.asarray(mask, dtype=bool)
     if np.shape(cam) != mask.shape:
-        raise InputError(
-            f"The map is {np.shape(cam)} and the region {mask.shape}: same shape, please."
-        )
+        raise InputError(f"The map is {np.shape(cam)}, but the region is {mask.shape}.")
     if not mask.any():
         raise InputError("The region is empty: score only pictures in which it is marked.")
     return mask

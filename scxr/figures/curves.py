@@ -98,7 +98,7 @@ def collapse_curves(
     """
     if not logs:
         raise InputError("There are no logs to draw.")
-    shared = set.intersection(*(set(require(log, x).columns) for log in logs.values()))
+    shared = set.intersection(*(set(log.columns) for log in logs.values()))
     measures = measures or [name for name in COLLAPSE_MEASURES if name in shared]
     return _line_panels(logs, measures, x, COLLAPSE_MEASURES)
 
@@ -121,6 +121,11 @@ def _line_panels(
     *,
     marked: bool = True,
 ) -> Figure:
+    for log in logs.values():
+        require(log, x)
+    absent = [name for name in measures if not any(name in log.columns for log in logs.values())]
+    if absent or not measures:
+        raise InputError(f"No log has {', '.join(absent) or 'anything to draw'}.")
     figure, axes = panels(len(measures), 5 if len(measures) == 5 else 4, 2.9, 2.5)
     looks = looks_of(list(logs))
     for axis, name in zip(axes, measures, strict=True):
