@@ -53,3 +53,14 @@ def test_notebook_is_small_and_knows_its_kernel(script):
     assert script.with_suffix(".ipynb").stat().st_size < LARGEST
     # Without a kernel in the script's header the page would have no launch button.
     assert jupytext.read(script, fmt="py:percent").metadata.kernelspec.name == "python3"
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda s: s.stem)
+def test_no_cell_relies_on_a_semicolon(script):
+    """nbval keeps no history, without which IPython prints what a final `;` should hide."""
+    code = [
+        c.source.rstrip()
+        for c in jupytext.read(script, fmt="py:percent").cells
+        if c.cell_type == "code"
+    ]
+    assert [source.splitlines()[-1] for source in code if source.endswith(";")] == []
