@@ -62,13 +62,13 @@ browser: ## find a Chromium, or fetch it from the system's packages where that i
 pages: $(INSTALLED) browser ## tests of the built pages in Chromium; screenshots in _build/screenshots
 	$(BIN)/pytest tests/book/site --junitxml $(REPORTS)/pages.xml
 
-notebooks: $(INSTALLED) ## execute chapters/*.py into the notebooks beside them
-	$(BIN)/python scripts/notebooks.py
+notebooks: $(INSTALLED) ## execute chapters/*.py (or CHAPTERS="...") into the notebooks beside them
+	$(BIN)/python scripts/notebooks.py $(CHAPTERS)
 
 run-times: $(INSTALLED) ## time each chapter with an empty cache (book/run-times.csv)
 	$(BIN)/python scripts/run_times.py
 
-serve: ## read the built book at http://localhost:$(PORT)
+serve: ## read the built book at http://localhost:8000 (or PORT=...)
 	$(PYTHON) -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
 
 format: $(INSTALLED) ## let ruff format the code
@@ -82,4 +82,4 @@ clean: ## remove what was built; keep the environment and the pretraining runs
 	rm -rf _build
 
 distclean: clean ## remove the environment and the pretraining runs as well
-	rm -rf $(VENV) .scxr *.egg-info
+	rm -rf $(VENV) .scxr chapters/.scxr *.egg-info

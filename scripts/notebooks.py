@@ -9,6 +9,7 @@ computes it anew and it weighs megabytes), no time stamps, stable cell and widge
 
 from __future__ import annotations
 
+import os
 import sys
 import uuid
 from pathlib import Path
@@ -70,7 +71,9 @@ def execute(script: Path) -> Path:
 
 
 def main(names: list[str]) -> None:
-    """Execute the chapters named, or all of them."""
+    """Execute the chapters named, or all of them, with the cache that the book uses."""
+    os.environ.setdefault("SCXR_CACHE", str(ROOT / ".scxr"))
+    os.environ.setdefault("TQDM_DISABLE", "1")
     for script in [Path(n).resolve() for n in names] or sorted(CHAPTERS.glob("*.py")):
         print(f"{script.name} ...", flush=True)
         target = execute(script)
