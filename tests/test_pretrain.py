@@ -226,6 +226,24 @@ def test_dinos_survivor_is_the_teacher(finished):
     assert not torch.equal(survivor, weights["student.trunk.conv1.weight"])
 
 
+def test_schedules_follow_the_progress_of_the_run(finished, store):
+    # The last layer rests for 0.4 of the run and moves after that.
+    settings = preset_settings("dino", "quick", {**TINY, **OWN["dino"]})
+    start = build_method("dino", settings, store, seed=0).student_head.prototypes.weight
+    weights, _ = read_tensors(finished("dino").path / "method.safetensors")
+    assert not torch.equal(weights["student_head.prototypes.weight"], start)
+
+
+def test_every_step_draws_views_of_its_own(tmp_path):
+    # One batch is the whole store and the weights hardly move: what is left to differ is the views.
+    write_store(tmp_path / "store", 16)
+    data = RadiographStore.open(tmp_path / "store")
+    run = train("barlow", data, tmp_path / "run", settings={"steps": 3, "lr": 1e-12})
+    assert run.log()["loss"].nunique() == 3
+    gap = run.log()["loss"].max() - run.log()["loss"].min()
+    assert gap > 1e-3
+
+
 def test_spark_keeps_reconstructions_along_the_way(finished, store):
     found = finished("spark").snapshots()
     assert [s.step for s in found] == list(range(STEPS + 1))

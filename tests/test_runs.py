@@ -103,6 +103,11 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
         temporary.write_text("sec")
         raise RuntimeError("power cut")
     assert target.read_text() == "first"
+    with target.open() as reader:  # who reads the old file goes on reading the old file
+        with replacing(target) as temporary:
+            temporary.write_text("second")
+        assert reader.read() == "first"
+    assert target.read_text() == "second"
     assert [f.name for f in target.parent.iterdir()] == ["file.txt"]
 
 
