@@ -17,10 +17,10 @@ SCORE_COLUMNS = (
 )  # fmt: skip
 RESULT_COLUMNS = (
     "init", "finding", "shots", "auc_mean", "auc_sd", "ci_low", "ci_high", "positives",
-    "val_positives", "trials", "auc_step", "note",
+    "val_positives", "val_patients", "trials", "auc_step", "note",
 )  # fmt: skip
-FEW_POSITIVES = 10
-"""Below this many validation positives a result carries a warning."""
+FEW_PATIENTS = 10
+"""With fewer held-out patients that have the finding a result carries a warning."""
 
 
 def summarise(
@@ -32,8 +32,8 @@ def summarise(
         `RESULT_COLUMNS`: `auc_mean` and `auc_sd` over trials; `ci_low` and `ci_high`, an interval
         at `level` over patients and draws; `positives`, training positives there were to draw
         from (fewer than `shots` means that fewer shots were taken); `val_positives`, validation
-        images with the finding; `auc_step`, the smallest difference one trial can show; `note`,
-        what a reader has to know before believing the row.
+        images with the finding, and `val_patients`, whose they are; `auc_step`, the smallest
+        difference one trial can show; `note`, what a reader has to know before believing the row.
     """
     _columns(scores)
     rows = []
@@ -53,9 +53,10 @@ def summarise(
                 "ci_high": high,
                 "positives": positives,
                 "val_positives": val_positives,
+                "val_patients": cell.counts()[0],
                 "trials": len(cell.trials),
                 "auc_step": cell.step,
-                "note": _note(int(shots), positives, val_positives),
+                "note": _note(int(shots), positives, cell.counts()[0]),
             }
         )
     return pd.DataFrame(rows, columns=list(RESULT_COLUMNS))
@@ -70,12 +71,12 @@ def _columns(scores: pd.DataFrame) -> None:
         )
 
 
-def _note(shots: int, positives: int, val_positives: int) -> str:
+def _note(shots: int, positives: int, val_patients: int) -> str:
     notes = []
     if positives < shots:
         notes.append(f"{positives} shots: no more training positives")
-    if val_positives < FEW_POSITIVES:
-        notes.append(f"only {val_positives} validation positives")
+    if val_patients < FEW_PATIENTS:
+        notes.append(f"only {val_patients} validation patients with the finding")
     return "; ".join(notes)
 
 

@@ -157,6 +157,9 @@ def test_the_summary_restates_the_scores(scores: pd.DataFrame, findings: list[st
     assert row["ci_low"] < row["auc_mean"] < row["ci_high"]
     held_out = part.loc[part["trial"] == 0, "label"]
     assert row["val_positives"] == held_out.sum()
+    whose = part.loc[part["label"] == 1, "patient"].nunique()
+    assert row["val_patients"] == whose
+    assert f"only {whose} validation patients" in row["note"]
     assert row["auc_step"] == pytest.approx(1 / (held_out.sum() * (1 - held_out).sum()))
     pd.testing.assert_frame_equal(
         table,
