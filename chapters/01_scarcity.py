@@ -1,0 +1,615 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Scarcity
+#
+# *Chapter 1 of 6. Twenty-three labelled radiographs: what can be learnt from them, and how would
+# you know?*
+#
+# **After this chapter you can**
+#
+# - say what a classifier on raw pixels learns from 23 labelled images, and what it does not;
+# - build the most common trap in medical imaging, fall into it, and name the tests that spring
+#   it;
+# - put an interval around an AUC before anything is trained, and say which claims 23 positives
+#   can carry;
+# - read what pretraining promises from the published numbers.
+#
+# **It costs** under a minute on two CPU cores, and half a minute more the first time, when the
+# phantom radiographs are drawn. Nothing is downloaded, and a GPU would not help.
+#
+# **You need** a little Python, and to know what a classifier is. The chapter trains no neural
+# network.
+
+# %% tags=["nbval-skip", "hide-cell"]
+# On Colab: install scxr where it is missing. Its own torch and numpy stay as they are.
+try:
+    import scxr  # noqa: F401
+except ImportError:
+    from IPython import get_ipython
+
+    get_ipython().run_line_magic("pip", "install -q git+https://github.com/scxr/scxr")
+
+# %%
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from IPython.display import Markdown, display
+from scipy.stats import norm
+from sklearn.ensemble import RandomForestClassifier
+
+from scxr import figures, published
+from scxr.data import open_data
+from scxr.data.episodes import count_findings, draw_episode, is_validation
+from scxr.data.phantom import FINDINGS, HOSPITALS, generate
+from scxr.data.store import NORMAL, has_finding
+from scxr.encoders import resize
+from scxr.evaluate.statistics import auc, score_interval
+from scxr.figures.style import COLOURS, INK, STYLE
+
+plt.rcParams.update(STYLE)
+
+# %% [markdown]
+# ## The question
+#
+# A finding turns up that your hospital has hardly seen before. A radiologist goes through the
+# archive and comes back with 23 radiographs that show it. In a few days somebody will ask for a
+# classifier.
+#
+# That is where the articles begin which this course follows and tests (*SCARCE-CXR*, parts 1 to
+# 6). Their author says in the last one how it started: with a random forest that got 55 %
+# accuracy on a chest X-ray task. Instead of smiling at that number we repeat the experiment,
+# because it fails in an instructive way.
+#
+# To find out *why* a classifier fails, we have to know the truth for every pixel, which nobody
+# knows for real patients. So the course draws its own radiographs: a **phantom**, a procedural
+# chest with ribs, vessels, heart and diaphragm, ten findings with exact outlines, and two
+# hospitals with different scanners. **Hospital A** is the large archive without labels (in the
+# manner of NIH ChestX-ray14), **hospital B** is where the question is asked (in the manner of
+# PadChest).
+#
+# A phantom is the same on every machine, so this chapter stays with it even when you point the
+# later ones at data of your own.
+#
+# > A phantom teaches something about methods and nothing about patients. Nothing here is a
+# > medical device.
+
+# %% tags=["remove-output", "nbval-ignore-output"]
+hospital_a, hospital_b = open_data("phantom"), open_data("phantom:B")
+
+# %%
+counts = count_findings(hospital_b.table).set_index("finding")
+counts["share of images"] = (counts.sum(axis=1) / len(hospital_b)).map("{:.1%}".format)
+counts.head(10)
+
+# %% [markdown]
+# These are the ten findings that the series chose from PadChest, with the images of hospital B
+# that show them. Patients are split once, by a hash of their identifier, into those that may be
+# learnt from (`train`) and those held out (`val`), so that two images of one person never end up
+# on both sides.
+#
+# Even here, where a phantom could make everything common, the counts differ. Real archives are
+# far steeper: of the 112,120 radiographs of NIH ChestX-ray14, 19,894 carry the label
+# *infiltration* and 227 *hernia* (label table of Wang et al. 2017). Rare is what most diseases
+# are.
+
+# %% [markdown]
+# ## What a finding is, in pixels
+#
+# Here is one image of each finding: as it is, and with its true outline.
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Ten phantom chest radiographs in pairs, one for each finding. Below each one the same picture with the finding outlined: small discs for granuloma and callus, a thin line for the band, large areas of the lungs for the diffuse findings."}, "figure": {"caption": "One phantom of each finding, plain and with its true outline.", "name": "fig-findings"}}
+grade = hospital_b.table["conspicuity"].str.extract(r"=([\d.]+)")[0].astype(float)
+examples = []
+for finding in FINDINGS:
+    rows = np.flatnonzero(has_finding(hospital_b.table["findings"], finding))
+    examples.append(rows[np.argmin(np.abs(grade.iloc[rows] - 0.7))])  # rather a clear one
+pictures = hospital_b.images[examples]
+outlines = np.stack([hospital_b.mask(*pair) for pair in zip(examples, FINDINGS, strict=True)])
+first, second = slice(0, 5), slice(5, 10)
+figures.contact_sheet(
+    np.concatenate([pictures[part] for part in (first, first, second, second)]),
+    [*FINDINGS[first], *[""] * 5, *FINDINGS[second]],
+    masks=np.concatenate(
+        [outlines[first] & False, outlines[first], outlines[second] & False, outlines[second]]
+    ),
+    columns=5,
+    side=2,
+)
+
+# %% [markdown]
+# Try to find them in the upper rows before you look at the lower ones. Some are a few pixels
+# wide, some cover a third of the picture, faintly. And there is a second difficulty that no
+# single picture shows: **people differ**.
+#
+# The phantom can draw the same chest twice, once with the finding and once without. The
+# difference between the two is the finding and nothing else. We compare it with how much healthy
+# *people* differ at the same place.
+
+# %%
+people = np.arange(60)
+healthy = generate(people, hospital="B", masks=False, findings=[[] for _ in people]).images.astype(
+    float
+)
+spread_between_patients = healthy.std(axis=0)  # (128, 128), grey levels
+
+rows = []
+for finding in FINDINGS:
+    sick = generate(people[:20], hospital="B", findings=[[finding]] * 20)
+    mask = sick.masks[finding]
+    change = np.abs(sick.images - healthy[:20])
+    between = np.broadcast_to(spread_between_patients, mask.shape)
+    rows.append((finding, mask.mean(), change[mask].mean(), between[mask].mean()))
+columns = ["finding", "share of picture", "change by finding", "spread of people"]
+sizes = pd.DataFrame(rows, columns=columns).set_index("finding").sort_values("share of picture")
+sizes["change / spread"] = sizes["change by finding"] / sizes["spread of people"]
+sizes.round(3).round({name: 1 for name in [*columns[2:], "change / spread"]})
+
+# %% [markdown]
+# Change and spread are grey levels of 255, averaged inside the outline. There are two ways of
+# being hard to learn. The **small** findings at the top change their pixels clearly, by more than
+# people differ; but they are few pixels, and in the next patient they are other pixels. The
+# **large** ones at the bottom are always in about the same place; but they change it by less than
+# the next patient differs anyway. A classifier that reads pixel values has to see through both,
+# and it gets 23 examples to do so.
+
+# %% [markdown]
+# ## A random forest on 23 and 23
+#
+# An *episode* is one few-shot experiment: 23 images with the finding, 23 normal ones, and all
+# held-out patients with the finding beside as many normal ones to test on. We draw ten episodes
+# for each finding. The features are the pixels of the picture at 32 x 32.
+
+# %%
+SHOTS, TRIALS, SIDE = 23, 10, 32
+EVERY = 10_000  # more shots than there are: an episode then takes all of them
+
+
+def pixels(store, rows, painted_over=()):
+    """(n, 1024): the pictures of `rows` at 32 x 32, the regions `painted_over` hidden in grey."""
+    images = store.batch(rows).float() / 255
+    for region in painted_over:
+        images[torch.from_numpy(store.masks(rows, region))[:, None]] = 0.5
+    return resize(images, SIDE).flatten(1).numpy()
+
+
+def forest(features, labels, seed=0):
+    """A random forest of 100 trees."""
+    return RandomForestClassifier(100, random_state=seed, n_jobs=-1).fit(features, labels)
+
+
+everyone = pixels(hospital_b, np.arange(len(hospital_b)))
+
+
+def one_trial(finding, shots, trial):
+    """Accuracy and AUC of one episode."""
+    episode = draw_episode(hospital_b.table, finding, shots, trial)
+    model = forest(everyone[episode.train_rows], episode.train_labels, seed=trial)
+    scores = model.predict_proba(everyone[episode.val_rows])[:, 1]
+    right = (scores > 0.5) == episode.val_labels
+    return {"finding": finding, "accuracy": right.mean(), "AUC": auc(episode.val_labels, scores)}
+
+
+# %% tags=["nbval-ignore-output"]
+few = pd.DataFrame([one_trial(f, SHOTS, t) for f in FINDINGS for t in range(TRIALS)])
+mean = few[["accuracy", "AUC"]].mean()
+Markdown(
+    f"Over {len(FINDINGS)} findings and {TRIALS} trials the forest is right in "
+    f"**{mean['accuracy']:.1%}** of the cases (a coin: 50 %); its mean AUC is "
+    f"**{mean['AUC']:.2f}** (a coin: 0.50)."
+)
+
+# %% [markdown]
+# That is the neighbourhood of the 55 %, without any bad luck or bug. Before we ask for a better
+# classifier: is it the *number* of labels? We give the forest every training image with the
+# finding that there is, and as many normal ones.
+
+# %% tags=["nbval-ignore-output"]
+many = pd.DataFrame([one_trial(f, EVERY, t) for f in FINDINGS for t in range(3)])
+results = {"23 labels": few, "all labels": many}
+summary = pd.concat(
+    table.groupby("finding")["AUC"].agg(["mean", "std"]).assign(labels=labels).reset_index()
+    for labels, table in results.items()
+)
+summary["low"], summary["high"] = summary["mean"] - summary["std"], summary["mean"] + summary["std"]
+summary = summary.set_index("finding").loc[sizes.index].reset_index()  # smallest finding first
+
+# %% tags=["hide-input", "nbval-ignore-output"] mystnb={"image": {"alt": "For each finding, ordered from small to large, the mean AUC of the forest with 23 labels and with all labels, each with a line of one standard deviation. Small findings stay near 0.5 with either; most large ones rise."}, "figure": {"caption": "Mean AUC of a random forest on pixels with 23 labelled positives and with all there are, smallest finding first. The lines show one standard deviation over trials.", "name": "fig-forest"}}
+figures.intervals(
+    summary, value="mean", low="low", high="high", hue="labels", label="AUC on held-out patients"
+)
+
+# %% [markdown]
+# More labels help where a finding moves large parts of the picture, such as a raised half of the
+# diaphragm. For the small ones at the top the forest stays near a coin however many labels it
+# gets: at 32 x 32 a granuloma is about one pixel, at another place in every patient. A forest
+# asks "how bright is pixel 417?", and no answer to that is a disease.
+#
+# **What this does not show:** that a network would do better. One that starts from random weights
+# with 46 images faces the same arithmetic; chapter 5 measures it.
+
+# %% [markdown]
+# ## A splendid result, and what is wrong with it
+#
+# Perhaps we need more labels, and one finding at a time is too thrifty. Somebody suggests a
+# simpler question with a thousand labels: *is anything wrong with this chest?* Hospital B has
+# plenty of abnormal images, and the normal ones can come from the large archive of hospital A, at
+# no cost.
+#
+# That is no caricature. In 2020 classifiers for COVID-19 on chest radiographs appeared by the
+# hundred, many with an AUC above 0.95; often the positives came from a few adult hospitals, and
+# the controls from an older public set of children with pneumonia. Roberts et al. (2021) screened
+# 2,212 papers and found none fit for clinical use; children against adults was one of the
+# reasons. DeGrave, Janizek and Lee (2021) showed that such networks largely recognise where an
+# image comes from. Maguolo and Nanni (2020) blackened the lungs and could still tell the sources
+# apart.
+#
+# We build the same situation, with held-out patients and balanced classes.
+
+# %%
+LUNGS = ("left_lung", "right_lung")
+
+
+def rows_of(store, normal, held_out):
+    """Rows of held-out (or training) patients whose image is normal (or shows any finding)."""
+    is_normal = has_finding(store.table["findings"], NORMAL)
+    return np.flatnonzero(
+        (is_normal == normal) & (is_validation(store.table["patient"]) == held_out)
+    )
+
+
+abnormal_b = rows_of(hospital_b, normal=False, held_out=False)
+normal_a = rows_of(hospital_a, normal=True, held_out=False)[: len(abnormal_b)]
+labels = np.repeat([1, 0], [len(abnormal_b), len(normal_a)])
+
+
+def train_trap(**options):
+    """Abnormal images of hospital B against normal ones of hospital A."""
+    pictures = [pixels(hospital_b, abnormal_b, **options), pixels(hospital_a, normal_a, **options)]
+    return forest(np.concatenate(pictures), labels)
+
+
+groups = {
+    "A, normal": (hospital_a, rows_of(hospital_a, normal=True, held_out=True)),
+    "A, abnormal": (hospital_a, rows_of(hospital_a, normal=False, held_out=True)),
+    "B, normal": (hospital_b, rows_of(hospital_b, normal=True, held_out=True)),
+    "B, abnormal": (hospital_b, rows_of(hospital_b, normal=False, held_out=True)),
+}
+
+
+def judge(model, **options):
+    """What `model` says of held-out patients: group -> (n,) scores."""
+    return {
+        name: model.predict_proba(pixels(store, rows, **options))[:, 1]
+        for name, (store, rows) in groups.items()
+    }
+
+
+def separation(scores, positive, negative):
+    """AUC between two groups."""
+    truth = np.repeat([1, 0], [len(scores[positive]), len(scores[negative])])
+    return auc(truth, np.concatenate([scores[positive], scores[negative]]))
+
+
+# %% tags=["nbval-ignore-output"]
+trap = train_trap()
+scores = judge(trap)
+splendid = separation(scores, "B, abnormal", "A, normal")
+Markdown(
+    f"{len(labels):,} labelled images, a random forest on 32 x 32 pixels, held-out patients: "
+    f"**AUC {splendid:.3f}**."
+)
+
+# %% [markdown]
+# A few cells ago the same kind of forest was a little better than a coin. Four questions find out
+# what this one has learnt. The first three only need other images to test on.
+#
+# 1. *Within one hospital:* abnormal against normal, both **from B**.
+# 2. *Within the other:* abnormal against normal, both from A.
+# 3. *The other way round:* abnormal from A, normal from B.
+# 4. *Without the lungs:* paint both lungs over in grey, then train and test again.
+
+# %% tags=["nbval-ignore-output"]
+blind = judge(train_trap(painted_over=LUNGS), painted_over=LUNGS)
+verdict = {
+    "as built: abnormal from B, normal from A": splendid,
+    "1. within hospital B": separation(scores, "B, abnormal", "B, normal"),
+    "2. within hospital A": separation(scores, "A, abnormal", "A, normal"),
+    "3. the other way round": separation(scores, "A, abnormal", "B, normal"),
+    "4. as built, lungs painted over": separation(blind, "B, abnormal", "A, normal"),
+}
+pd.Series(verdict, name="AUC").round(3).to_frame()
+
+# %% tags=["hide-input", "nbval-ignore-output"] mystnb={"image": {"alt": "Scores of the trapped forest in four groups. Both groups of hospital B score high and both of hospital A low, whether normal or abnormal."}, "figure": {"caption": "What the trapped forest says of held-out patients; the bars are medians. The score follows the hospital and not the finding.", "name": "fig-trap"}}
+figure, axis = plt.subplots(figsize=(7.5, 3.2), layout="constrained")
+jitter = np.random.default_rng(1)
+for height, (name, values) in enumerate(scores.items()):
+    shown = values[:200]
+    colour = COLOURS[0] if name.startswith("A") else COLOURS[1]
+    axis.plot(shown, height + jitter.uniform(-0.2, 0.2, len(shown)), ".", color=colour, alpha=0.5)
+    axis.plot([np.median(values)] * 2, [height - 0.35, height + 0.35], color=INK, lw=3)
+axis.set_yticks(range(4), [f"hospital {name}" for name in scores])
+axis.set(xlabel="score: how sure the forest is that something is wrong", xlim=(0, 1))
+plt.show()
+
+# %% [markdown]
+# The forest recognises the hospital. Within either one it is back at a coin; the other way round
+# it is reliably *wrong*; and it hardly misses the lungs. Nobody cheated: patients were held out,
+# classes balanced. The label and the hospital simply went together, and the hospital is easier to
+# see. This is **shortcut learning** (Geirhos et al. 2020), and more data of the same kind only
+# make the shortcut surer.
+#
+# Where does a forest look? It can tell how much each pixel contributed to its decisions.
+
+# %% tags=["hide-input", "nbval-ignore-output"] mystnb={"image": {"alt": "The average chest three times, with the importance of pixels laid over it. For the raised hemidiaphragm importance sits on the domes of the diaphragm; for granuloma it is scattered over the whole picture; for the trap it is brightest in the upper corners, where the lead letters are."}, "figure": {"caption": "Which pixels three forests use, over the average chest of hospital B: one that found something to learn, one that did not, and the trapped one.", "name": "fig-importance"}}
+used = {}
+for finding in ("hemidiaphragm elevation", "calcified granuloma"):
+    episode = draw_episode(hospital_b.table, finding, EVERY, 0)
+    model = forest(everyone[episode.train_rows], episode.train_labels)
+    used[f"{finding},\nhospital B only"] = model.feature_importances_
+used["the trap:\nB abnormal, A normal"] = trap.feature_importances_
+average = hospital_b.images[groups["B, normal"][1]].mean(axis=0) / 255
+heats = {
+    (0, column): np.kron((values / values.max()).reshape(SIDE, SIDE), np.ones((4, 4)))
+    for column, values in enumerate(used.values())
+}
+figures.image_grid([[average] * 3], column_titles=list(used), heats=heats, side=2.8)
+
+# %% [markdown]
+# Left: a finding that a forest can learn, and it looks where the finding is. Middle: a finding it
+# cannot learn, so it uses a bit of everything. Right: the trap. The departments differ in their
+# machines, in how they expose and display, in how they frame the chest, and in the lead letter
+# beside the shoulder:
+
+# %%
+differences = ["portable", "photons", "window", "marker_letter", "marker_size", "collimated"]
+pd.DataFrame(
+    {f"hospital {h.name}": [getattr(h, d) for d in differences] for h in HOSPITALS.values()},
+    index=differences,
+)
+
+# %% [markdown]
+# None of these is a disease, and any of them will do for a classifier. In real archives the list
+# is longer: portable machines go to the sickest, tubes and electrodes mark those under treatment,
+# every ward has its habits (Zech et al. 2018).
+#
+# **Rules for the rest of the course.** Positives and negatives come from the same hospital.
+# Patients are split, not images. A result that looks too good is tested without the region in
+# question before anybody hears of it.
+#
+# **What this does not show:** that data of two hospitals must not be mixed. Pretraining on A and
+# asking about B is what this course is about. The trap is to let the *label* depend on the
+# hospital.
+
+# %% [markdown]
+# ## How sure can 23 positives make us?
+#
+# Suppose that you did find a classifier whose true AUC is 0.75, and you test it on 23 patients
+# with the finding and 23 without. What will you read off? We need no radiographs for this, only
+# scores: draw them from two normal distributions whose overlap makes the true AUC exactly 0.75,
+# and repeat the study 2,000 times.
+
+# %%
+TRUE_AUC = 0.75
+random = np.random.default_rng(23)
+distance = np.sqrt(2) * norm.ppf(TRUE_AUC)  # between the means, in standard deviations
+truth = np.repeat([1, 0], [23, 23])
+studies = [auc(truth, random.normal(distance * truth, 1)) for _ in range(2000)]
+low, high = np.quantile(studies, [0.025, 0.975])
+print(f"95 of 100 studies report an AUC between {low:.2f} and {high:.2f}.")
+
+# %% [markdown]
+# The same classifier would be called *useless* in one paper and *excellent* in the next. Since a
+# single study sees one of these numbers only, it should report an interval. There is a closed
+# form which needs nothing but the AUC and the two group sizes: the variance of Hanley and McNeil
+# (1982), turned into an interval by Newcombe's method 5 (2006), which keeps its head even when
+# the AUC is 1.
+
+# %%
+intervals = np.array([score_interval(study, 23, 23) for study in studies])
+inside = (intervals[:, 0] <= TRUE_AUC) & (intervals[:, 1] >= TRUE_AUC)
+print(
+    f"The interval held the true AUC in {np.mean(inside):.1%} of {len(studies):,} studies "
+    "(it should in 95 %)."
+)
+
+# %%
+observed = (0.6, 0.75, 0.9, 1.0)
+table = {
+    n: ["{:.2f} to {:.2f}".format(*score_interval(value, n, n)) for value in observed]
+    for n in (4, 6, 10, 23, 50, 100, 500)
+}
+columns = [f"AUC {value:.2f}" for value in observed]
+pd.DataFrame.from_dict(table, orient="index", columns=columns).rename_axis("positives")
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Interval around an observed AUC of 0.75 against the number of positives from 4 to 1,000. At 23 it reaches from about 0.6 to 0.86; at 4 it covers almost everything above 0.3."}, "figure": {"caption": "95 % interval of an observed AUC of 0.75, by the number of positives (with as many negatives). The line at 23 is the situation of this chapter.", "name": "fig-interval"}}
+positives = np.unique(np.geomspace(4, 1000, 60).round().astype(int))
+band = np.array([score_interval(TRUE_AUC, n, n) for n in positives])
+figure, axis = plt.subplots(figsize=(7.5, 3.4), layout="constrained")
+axis.fill_between(positives, band[:, 0], band[:, 1], color=COLOURS[0], alpha=0.3, lw=0)
+axis.axhline(TRUE_AUC, color=COLOURS[0])
+axis.axhline(0.5, color=INK, ls=":", lw=1)
+axis.axvline(23, color=COLOURS[1])
+axis.text(25, 0.96, "23 positives", color=COLOURS[1], va="center")
+axis.set_xscale("log")
+axis.set_xticks([4, 10, 23, 50, 100, 300, 1000], ["4", "10", "23", "50", "100", "300", "1,000"])
+axis.minorticks_off()
+axis.set(
+    xlabel="positives in the test (and as many negatives)",
+    ylabel="AUC",
+    ylim=(0.2, 1),
+    xlim=(4, 1000),
+)
+plt.show()
+
+
+# %%
+def positives_needed(half_width):
+    """Positives in the test for an interval of AUC 0.75 no wider than twice `half_width`."""
+    sizes = np.arange(4, 3000)
+    widths = np.array([np.diff(score_interval(TRUE_AUC, n, n))[0] for n in sizes])
+    return int(sizes[widths <= 2 * half_width][0])
+
+
+rows = {f"AUC 0.75 to within {w:.2f}": positives_needed(w) for w in (0.10, 0.05, 0.02)}
+pd.Series(rows, name="positives needed").to_frame()
+
+# %% [markdown]
+# Keep three things from this.
+#
+# - A difference of 0.05 between two methods cannot be seen with 23 test positives on *one*
+#   finding. Comparing them on the same patients helps, averaging over findings helps, and
+#   chapters 5 and 6 do both.
+# - An AUC of 1.000 over four positives, such as the series reports for pulmonary fibrosis (part
+#   6, appendix; its public code had four held-out positives), is compatible with the interval in
+#   the first row of the table.
+# - The closed form counts *independent* patients. Several images of one patient are worth little
+#   more than one, which is why `scxr evaluate` resamples patients.
+
+# %% [markdown]
+# ## What pretraining promises
+#
+# Labels are scarce, images are not. The hospital across the country has a hundred thousand
+# radiographs without a single label. **Self-supervised pretraining** lets a network work on those
+# first, on a task that needs no labels (recognise another view of the same chest; fill in what
+# was hidden). It then knows ribs, hearts and exposures, and what 23 labels have to teach is only
+# the finding. That is the promise. Here is what the series measured: 112,120 unlabelled NIH
+# images for pretraining, ten findings of PadChest, a linear classifier on frozen features.
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Published mean AUC over ten findings against 1, 5, 10, 20 and 50 labelled images for MoCo v2, BarlowTwins and SparK, each with ImageNet and random weights beside it. Self-supervised pretraining lies on top at every number of labels, random weights lowest."}, "figure": {"caption": "Linear probe, mean AUC over ten findings and ten trials, as published. Source: result tables of SCARCE-CXR (part 6 and its public code), drawn from scxr.published.", "name": "fig-promise"}}
+averages = published.averages().query("mode == 'probe'")
+order = ["moco-v2", "barlow", "spark"]
+averages = averages.sort_values("method", key=lambda m: m.map(order.index), kind="stable")
+figure = figures.published_curves(averages)
+for axis in figure.axes:
+    axis.set_ylim(0.49, 0.77)
+display(figure)
+
+# %%
+gain = averages.set_index(["method", "shots"])[["ssl", "imagenet", "random"]]
+gain["ssl - imagenet"], gain["ssl - random"] = (
+    gain["ssl"] - gain["imagenet"],
+    gain["ssl"] - gain["random"],
+)
+gain.round(3)
+
+# %% [markdown]
+# On average, pretraining without labels wins in every column. It is worth reading the small print
+# already:
+#
+# - these are means over ten findings. For single findings it looks different, and chapter 6 takes
+#   the tables apart;
+# - the ImageNet column is the same in all three panels, a ResNet-50, while BarlowTwins is a
+#   ResNet-18: part of that comparison is the architecture;
+# - "50 labelled images" means *up to* 50: for some findings there were fewer;
+# - with ten findings and a handful of held-out positives each, a gain of 0.06 has an interval
+#   too. You can now guess how wide it is.
+
+# %% [markdown]
+# ## The way from here
+#
+# | chapter | question |
+# |---|---|
+# | 2. Data and augmentation | What may we change in a radiograph without losing the finding? |
+# | 3. Contrast and collapse | How do two views of a chest teach a network, and when not? |
+# | 4. Distillation and masking | Can it learn without negatives, or by filling gaps? |
+# | 5. Probing and fine-tuning | Ten trials, honest intervals: is it better than what we had? |
+# | 6. Analysis | Which method for which hospital, and what is still unproven? |
+
+# %% [markdown]
+# ## Take-away
+#
+# - With 23 labels a forest on pixels is close to a coin. Findings are small and move about;
+#   patients differ by more than most findings change.
+# - A splendid AUC may be the hospital. Test within one hospital, the other way round, and without
+#   the region in question.
+# - 23 test positives give an interval of more than a quarter of the whole scale. Write it down
+#   before the experiment.
+# - Pretraining does not mend the interval or the shortcut. It promises a better start, and the
+#   rest of the course tests that promise.
+
+# %% [markdown]
+# ## Check yourself
+#
+# **1.** A classifier reaches AUC 0.97 on held-out patients. All positives come from the emergency
+# department, all negatives from outpatients. What is the first thing to compute?
+#
+# <details><summary>Answer</summary>
+#
+# The AUC within the emergency department (and within outpatients, if they have any positives). If
+# it falls to 0.5, the classifier knows the department: portable machine, position of the patient,
+# tubes. Held-out patients do not help, since the department is the same in training and in test.
+#
+# </details>
+#
+# **2.** Painting the lungs over did not lower the AUC. Does an AUC that *falls* without the lungs
+# prove that a classifier looks at the disease?
+#
+# <details><summary>Answer</summary>
+#
+# No. The lungs also carry exposure, contrast and noise. A fall is necessary and not sufficient.
+# The test within one hospital is the stronger one.
+#
+# </details>
+#
+# **3.** Two methods reach 0.71 and 0.76 on the same finding with 23 test positives. Which one do
+# you deploy?
+#
+# <details><summary>Answer</summary>
+#
+# The interval of each is about ten times as wide as the gap, so this test does not tell. Compare
+# them on the same patients with a paired interval, over several findings, or collect more
+# positives. Until then take the simpler one.
+#
+# </details>
+
+# %% [markdown]
+# ## Exercises
+#
+# **1. Something to learn and a shortcut.** Build the trap with `hemidiaphragm elevation` alone,
+# which a forest can learn. What do the four questions say when both are there?
+#
+# **2. Can it be repaired?** Subtract each picture's mean and divide by its standard deviation
+# before the forest sees it, so that exposure is gone. How much of the trap is left, and where
+# does the importance move?
+#
+# **3. Your own radiographs.** Import a folder with a table (columns `image`, `patient`, `view`,
+# `findings`, `hospital`) and look at the baselines before you train anything:
+#
+# ```bash
+# scxr data import folder radiographs/ --labels labels.csv --out stores/mine
+# scxr evaluate --data stores/mine --mode probe --shots 5 20 --inits pixels random
+# ```
+#
+# Then train the forest of this chapter to predict the column `hospital` or `view`. If it can,
+# every comparison across them is a trap.
+
+# %% [markdown]
+# ## Further reading
+#
+# - R. Geirhos et al., *Shortcut learning in deep neural networks*, 2020, arXiv:2004.07780.
+# - J. Zech et al., *Variable generalization performance of a deep learning model to detect
+#   pneumonia in chest radiographs*, 2018, arXiv:1807.00431.
+# - M. Roberts et al., *Common pitfalls and recommendations for using machine learning to detect
+#   and prognosticate for COVID-19 using chest radiographs and CT scans*, 2021, arXiv:2008.06388.
+# - G. Maguolo, L. Nanni, *A critic evaluation of methods for COVID-19 automatic detection from
+#   X-ray images*, 2020, arXiv:2004.12823.
+# - A. DeGrave, J. Janizek, S.-I. Lee, *AI for radiographic COVID-19 detection selects shortcuts
+#   over signal*, Nature Machine Intelligence 3, 2021.
+# - J. Hanley, B. McNeil, *The meaning and use of the area under a receiver operating
+#   characteristic (ROC) curve*, Radiology 143, 1982. R. Newcombe, *Confidence intervals for an
+#   effect size measure based on the Mann-Whitney statistic, part 2*, Statistics in Medicine 25,
+#   2006.
+# - X. Wang et al., *ChestX-ray8*, 2017, arXiv:1705.02315. A. Bustos et al., *PadChest*, 2019,
+#   arXiv:1901.07441.
