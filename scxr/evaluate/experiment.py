@@ -25,6 +25,9 @@ from scxr.evaluate.results import SCORE_COLUMNS
 log = logging.getLogger(__name__)
 
 SHOTS = (1, 5, 10, 20, 50)
+PROCESSES_PAY = 150
+"""Tasks (an init, finding and shot count each, some 0.2 s) from which on it is worth the seconds
+that another process takes to import torch and scikit-learn."""
 
 
 def draw_experiment(
@@ -123,7 +126,7 @@ def in_parallel(
         progress: whether to show a bar, `label` in front, on standard error.
     """
     if jobs is None:
-        jobs = (os.cpu_count() or 1) if threads or len(tasks) > 40 else 1
+        jobs = (os.cpu_count() or 1) if threads or len(tasks) > PROCESSES_PAY else 1
     options = {"prefer": "threads"} if threads else {}
     with one_torch_thread():
         run = Parallel(n_jobs=jobs, return_as="generator", **options)
