@@ -12,7 +12,7 @@ from torch import Tensor
 
 from scxr.augment import Augmentation
 from scxr.encoders import Encoder
-from scxr.methods.base import Method, Settings, full_precision
+from scxr.methods.base import QUICK_VIEWS, Method, Settings, full_precision
 from scxr.methods.heads import mlp
 
 
@@ -73,8 +73,8 @@ class BarlowTwins(Method):
     title = "BarlowTwins"
     presets = {
         "quick": BarlowSettings(
-            steps=170,
-            augmentation=Augmentation(crop_scale=(0.4, 1.0), noise_std=0.03),
+            steps=120,
+            augmentation=QUICK_VIEWS,
         ),
         "full": BarlowSettings(
             image_size=224,

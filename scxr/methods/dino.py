@@ -18,7 +18,7 @@ from scxr.augment import Augmentation, augment
 from scxr.encoders import Encoder
 from scxr.errors import InputError
 from scxr.methods import ema
-from scxr.methods.base import Method, Settings, full_precision
+from scxr.methods.base import QUICK_VIEWS, Method, Settings, full_precision
 from scxr.methods.heads import PrototypeHead
 
 
@@ -121,9 +121,7 @@ class DINOSettings(Settings):
     local_crops: int = 0
     local_size: int = 32
     local_scale: tuple[float, float] = (0.05, 0.4)
-    augmentation: Augmentation = field(
-        default_factory=lambda: Augmentation(crop_scale=(0.4, 1.0), noise_std=0.03)
-    )
+    augmentation: Augmentation = field(default_factory=lambda: QUICK_VIEWS)
 
 
 class DINO(Method):
@@ -132,7 +130,7 @@ class DINO(Method):
     name = "dino"
     title = "DINO"
     presets = {
-        "quick": DINOSettings(steps=170, lr=1e-3, weight_decay=0.04),
+        "quick": DINOSettings(steps=110, lr=1e-3, weight_decay=0.04),
         # As the series ran it (K = 256 in its code, the teacher's temperature going DOWN, no local
         # crops, no frozen layer); chapter 4 puts the official settings beside it.
         "full": DINOSettings(

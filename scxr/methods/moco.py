@@ -17,7 +17,7 @@ from scxr.augment import Augmentation
 from scxr.encoders import Encoder
 from scxr.errors import InputError
 from scxr.methods import ema
-from scxr.methods.base import Method, Settings, full_precision
+from scxr.methods.base import QUICK_VIEWS, Method, Settings, full_precision
 from scxr.methods.heads import mlp
 
 
@@ -92,8 +92,9 @@ class MoCo(Method):
     title = "MoCo v2"
     presets = {
         "quick": MoCoSettings(
-            steps=240,
-            augmentation=Augmentation(crop_scale=(0.4, 1.0), noise_std=0.03),
+            steps=160,
+            temperature=0.2,
+            augmentation=QUICK_VIEWS,
         ),
         # The series' recipe: protocol and learning rate for ResNet-50 on one 24 GB card.
         "full": MoCoSettings(

@@ -126,7 +126,7 @@ class SparK(Method):
     name = "spark"
     title = "SparK"
     presets = {
-        "quick": SparKSettings(steps=220, lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05),
+        "quick": SparKSettings(steps=130, lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05),
         "full": SparKSettings(
             backbone="resnet50",
             image_size=224,
