@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 
 import torch
@@ -10,6 +11,9 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from scxr.errors import InputError
 from scxr.methods import Method, Settings
+
+# Fabric announces its precision in the middle of the progress bar; the run's config records it.
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 
 def build_optimizer(method: Method, settings: Settings) -> Optimizer:

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="session")
 def real_cxr() -> Path:
-    """Folder with real radiographs (`SCXR_REAL_CXR`, or `shared/data/real-cxr` beside the clone)."""
+    """Folder of real radiographs: `SCXR_REAL_CXR`, or `shared/data/real-cxr` beside the clone."""
     folder = Path(os.environ.get("SCXR_REAL_CXR", ROOT.parent / "shared" / "data" / "real-cxr"))
     if not (folder / "labels.csv").is_file():
         pytest.skip(f"no real radiographs at {folder}; set SCXR_REAL_CXR to run this test")

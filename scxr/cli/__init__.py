@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes
@@ -33,7 +36,7 @@ class Doctor(Command):
         return facts(examine())
 
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., Any]] = {
     "doctor": Doctor,
     "data": Data,
     "pretrain": Pretrain,
@@ -63,7 +66,11 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(_fail(str(error)))
     except KeyboardInterrupt:
         sys.exit(_fail("Interrupted."))
-    print(json.dumps(answer.data, indent=2, allow_nan=False) if command.json else answer.text)
+    text = json.dumps(answer.data, indent=2, allow_nan=False) if command.json else answer.text
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # the reader (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(sentence: str) -> int:
