@@ -139,17 +139,15 @@ figures.contact_sheet(
 
 # %%
 people = np.arange(60)
-healthy = generate(people, hospital="B", masks=False, findings=[[] for _ in people]).images.astype(
-    float
-)
-spread_between_patients = healthy.std(axis=0)  # (128, 128), grey levels
+healthy = generate(people, hospital="B", masks=False, findings=[[]] * 60).images.astype(float)
+spread_of_people = healthy.std(axis=0)  # (128, 128), grey levels
 
 rows = []
 for finding in FINDINGS:
     sick = generate(people[:20], hospital="B", findings=[[finding]] * 20)
     mask = sick.masks[finding]
     change = np.abs(sick.images - healthy[:20])
-    between = np.broadcast_to(spread_between_patients, mask.shape)
+    between = np.broadcast_to(spread_of_people, mask.shape)
     rows.append((finding, mask.mean(), change[mask].mean(), between[mask].mean()))
 columns = ["finding", "share of picture", "change by finding", "spread of people"]
 sizes = pd.DataFrame(rows, columns=columns).set_index("finding").sort_values("share of picture")
@@ -248,9 +246,9 @@ figures.intervals(
 # no cost.
 #
 # That is no caricature. In 2020 classifiers for COVID-19 on chest radiographs appeared by the
-# hundred, many with an AUC above 0.95; often the positives came from a few adult hospitals, and
-# the controls from an older public set of children with pneumonia. Roberts et al. (2021) screened
-# 2,212 papers and found none fit for clinical use; children against adults was one of the
+# hundred, many with nearly perfect scores; some took the positives from adult hospitals and the
+# controls from an older public set of children with pneumonia. Roberts et al. (2021) screened
+# 2,212 papers and found none fit for clinical use; adults against children was one of the
 # reasons. DeGrave, Janizek and Lee (2021) showed that such networks largely recognise where an
 # image comes from. Maguolo and Nanni (2020) blackened the lungs and could still tell the sources
 # apart.
@@ -530,8 +528,8 @@ gain.round(3)
 # %% [markdown]
 # ## Take-away
 #
-# - With 23 labels a forest on pixels is close to a coin. Findings are small and move about;
-#   patients differ by more than most findings change.
+# - With 23 labels a forest on pixels is close to a coin. Small findings are elsewhere in the next
+#   patient; large ones change less than people differ.
 # - A splendid AUC may be the hospital. Test within one hospital, the other way round, and without
 #   the region in question.
 # - 23 test positives give an interval of more than a quarter of the whole scale. Write it down
@@ -599,8 +597,8 @@ gain.round(3)
 # ## Further reading
 #
 # - R. Geirhos et al., *Shortcut learning in deep neural networks*, 2020, arXiv:2004.07780.
-# - J. Zech et al., *Variable generalization performance of a deep learning model to detect
-#   pneumonia in chest radiographs*, 2018, arXiv:1807.00431.
+# - J. Zech et al., *Confounding variables can degrade generalization performance of radiological
+#   deep learning models*, 2018, arXiv:1807.00431.
 # - M. Roberts et al., *Common pitfalls and recommendations for using machine learning to detect
 #   and prognosticate for COVID-19 using chest radiographs and CT scans*, 2021, arXiv:2008.06388.
 # - G. Maguolo, L. Nanni, *A critic evaluation of methods for COVID-19 automatic detection from

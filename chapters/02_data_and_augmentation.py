@@ -24,7 +24,7 @@
 # - give the physical reason of every augmentation, and measure how often one erases the finding;
 # - time your input pipeline stage by stage.
 #
-# **It costs** about half a minute on two CPU cores (and half a minute more if the phantoms have
+# **It costs** under half a minute on two CPU cores (and half a minute more if the phantoms have
 # not been drawn yet). Nothing is downloaded. A GPU would not help.
 #
 # **You need** the phantom hospitals A and B of chapter 1.
@@ -244,8 +244,8 @@ ratio = [
 print("sharpness, Lanczos over bilinear, six chests at 256 px:", *np.round(ratio, 2))
 
 # %% [markdown]
-# Every single chest is sharper by the same few per cent after Lanczos. To a network that is a
-# label for the data set. `scxr` uses Lanczos for every source.
+# Every single chest is sharper by about a tenth after Lanczos. To a network that is a label for
+# the data set. `scxr` uses Lanczos for every source.
 
 # %% [markdown]
 # ## What fits in memory
