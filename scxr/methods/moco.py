@@ -93,7 +93,6 @@ class MoCo(Method):
     presets = {
         "quick": MoCoSettings(
             steps=160,
-            temperature=0.2,
             augmentation=QUICK_VIEWS,
         ),
         # The series' recipe: protocol and learning rate for ResNet-50 on one 24 GB card.
