@@ -18,7 +18,6 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 from torch.optim import Optimizer
-from tqdm.auto import tqdm
 
 from scxr import __version__, runs
 from scxr.cache import cache_folder
@@ -30,6 +29,7 @@ from scxr.errors import InputError
 from scxr.methods import METHODS, Method, Settings
 from scxr.methods.settings import to_dict, with_changes
 from scxr.optimisation import build_fabric, build_optimizer, learning_rate
+from scxr.progress import progress_bar
 from scxr.runs import Run
 from scxr.seeds import generator, seed_for
 
@@ -151,7 +151,7 @@ def _train(
     model, optimizer = fabric.setup(method, optimizer)
     done = load_state(state_file, method, optimizer)
     log_every, speed = max(1, steps // LOGGED_STEPS), _Speed(done)
-    bar = tqdm(total=steps, initial=done, desc=method.title, unit="step")
+    bar = progress_bar(total=steps, initial=done, desc=method.title, unit="step")
     with TrainingLog(folder / "log.jsonl", done) as log, bar:
         observe = _Observer(method, data, log, folder, steps, seed, fabric.device)
         observe(done)

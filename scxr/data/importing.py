@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tqdm.auto import tqdm
 
 from scxr.data.boxes import box_masks
 from scxr.data.decoding import ASPECTS
@@ -29,6 +28,7 @@ from scxr.data.sources import SOURCES, Record
 from scxr.data.store import RadiographStore, StoreWriter
 from scxr.data.store.layout import check_destination
 from scxr.errors import InputError
+from scxr.progress import progress_bar
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +121,9 @@ def import_records(
         raise InputError(_nothing(plan.quarantined))
     parts = [plan.todo[start : start + SHARD] for start in range(0, len(plan.todo), SHARD)]
     work = Work(_shard_folder(destination, plan.todo, size, aspect), size, aspect)
-    with tqdm(total=len(plan.todo), desc="importing", unit="image", smoothing=0.05) as progress:
+    with progress_bar(
+        total=len(plan.todo), desc="importing", unit="image", smoothing=0.05
+    ) as progress:
         files = make_shards(parts, work, workers or os.cpu_count() or 1, progress.update)
     writer = StoreWriter(
         destination,

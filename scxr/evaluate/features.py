@@ -21,12 +21,12 @@ from typing import TypeVar
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from scxr.cache import cache_folder
 from scxr.data.store import RadiographStore
 from scxr.encoders import Encoder, resize
 from scxr.errors import InputError
+from scxr.progress import progress_bar
 
 log = logging.getLogger(__name__)
 
@@ -201,7 +201,7 @@ def bar(
     items: Iterable[Item], *, label: str, progress: bool, total: int | None = None
 ) -> Iterable[Item]:
     """`items` with a progress bar on standard error, unless `TQDM_DISABLE` forbids it."""
-    return tqdm(items, desc=label, total=total, leave=False) if progress else items
+    return progress_bar(items, desc=label, total=total, leave=False) if progress else items
 
 
 def _name(encoder: AnyEncoder, store: RadiographStore, stage: str | None) -> str:

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from scxr.data.phantom import acquisition, cohort, findings, regions, thorax
 from scxr.data.phantom.acquisition import HOSPITALS, Exposure, Hospital
@@ -22,6 +21,7 @@ from scxr.data.phantom.randomness import Draws, stream
 from scxr.data.phantom.regions import REGIONS
 from scxr.data.store import NORMAL, RadiographStore, StoreWriter
 from scxr.errors import InputError
+from scxr.progress import progress_bar
 
 CHUNK = 256
 MIN_SIZE, MAX_SIZE = 32, 1024
@@ -94,7 +94,9 @@ def write_store(
         "findings": list(FINDINGS),
     }
     with StoreWriter(path, size, size, source, capacity=n) as writer:
-        for start in tqdm(range(0, n, CHUNK), desc=f"phantom hospital {hospital}", unit="chunk"):
+        for start in progress_bar(
+            range(0, n, CHUNK), desc=f"phantom hospital {hospital}", unit="chunk"
+        ):
             numbers = range(start, min(start + CHUNK, n))
             batch = generate(numbers, size=size, hospital=hospital, seed=seed)
             writer.add(batch.images, batch.table, batch.masks)
