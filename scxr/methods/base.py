@@ -53,7 +53,7 @@ class Settings:
 
 
 QUICK_VIEWS = Augmentation(crop_scale=(0.5, 1.0), brightness=0.4, contrast=0.4, noise_std=0.03)
-"""Views for runs of a minute: crops that keep most of the chest, exposure disguised but not lost."""
+"""Views for runs of a minute: most of the chest in every crop, exposure disguised, not lost."""
 
 
 class Method(nn.Module):
