@@ -79,7 +79,8 @@ class Import(Command):
         lines = [f"{report.imported} images are in {self.out}."]
         lines += [f"left out: {q['file']}: {q['reason']}" for q in report.quarantined]
         data = {"imported": report.imported, "quarantined": report.quarantined}
-        return Answer(data | {"notes": report.notes}, "\n".join([*lines, *report.notes]))
+        # The notes are on standard error already: the importer logs them.
+        return Answer(data | {"notes": report.notes}, "\n".join(lines))
 
 
 @dataclass
