@@ -1,0 +1,985 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Contrast and collapse
+#
+# *Chapter 3 of 6. A loss that falls smoothly, three numbers that should tell why, and two that
+# say the opposite.*
+#
+# **After this chapter you can**
+#
+# - compute InfoNCE by hand, and say what a falling InfoNCE can and cannot mean;
+# - read a collapse monitor: what each of its numbers sees, and what it is blind to;
+# - tell a network that learns from one that recognises *when* a picture was seen, with one cheap
+#   measurement;
+# - say what a variance term guarantees, show an embedding that satisfies it and is useless, and
+#   name what is missing.
+#
+# **It costs** about three minutes on two CPU cores; two small pretraining runs take most of it,
+# and later chapters reuse them. Nothing is downloaded. In full mode the same cells train the
+# published recipes, which takes days on one GPU.
+#
+# **You need** the views of chapter 2: random crops, brightness, blur and noise that leave the
+# finding in place.
+
+# %% tags=["nbval-skip", "hide-cell"]
+# On Colab: install scxr where it is missing. Its own torch and numpy stay as they are.
+try:
+    import scxr  # noqa: F401
+except ImportError:
+    from IPython import get_ipython
+
+    get_ipython().run_line_magic("pip", "install -q git+https://github.com/scxr/scxr")
+
+# %% tags=["nbval-ignore-output"]
+import inspect
+import math
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from IPython.display import Markdown, display
+from torch import nn
+
+from scxr import collapse, course, figures, published
+from scxr.augment import augment
+from scxr.encoders import build_encoder, resize
+from scxr.figures.style import COLOURS, INK, STYLE
+from scxr.methods import METHODS, barlow, moco
+from scxr.methods.settings import with_changes
+from scxr.pretrain import batch_rows, build_method, preset_settings
+from scxr.runs import read_tensors
+from scxr.seeds import generator
+from scxr.widgets import SpectrumWidget
+
+plt.rcParams.update(STYLE)
+pool = course.pretraining_data()
+
+
+def source(*things):
+    """Show code of the package as it is."""
+    return Markdown("\n".join(f"```python\n{inspect.getsource(thing)}```" for thing in things))
+
+
+f"{course.mode()} mode, {len(pool):,} radiographs without labels"
+
+# %% [markdown]
+# ## A puzzle
+#
+# In part 3 of *SCARCE-CXR* a MoCo run on 112,120 radiographs goes suspiciously well: around epoch
+# 100 its loss falls faster and more smoothly than the task should allow. The author suspects
+# **collapse**: a network that gives every radiograph nearly the same embedding. He builds a
+# monitor, sees one number fall, adds a term that keeps the embedding spread, and the number
+# recovers.
+#
+# It is a good story, and every step of it can be checked. We rebuild the loss, the monitor and
+# the remedy, each small enough to take apart, and ask four questions:
+#
+# 1. Can collapse make InfoNCE fall at all?
+# 2. Which number of the monitor tells the truth?
+# 3. What else makes the loss descend smoothly?
+# 4. What does the remedy guarantee?
+#
+# ## Three families, and a fourth
+#
+# Without labels, a network needs another task. What the tasks have in common is a lazy answer
+# that would solve them without looking at the picture; they differ in what forbids it.
+#
+# | family | the question | what forbids the lazy answer | here |
+# |---|---|---|---|
+# | contrastive | Which of these is the other view of my radiograph? | the other radiographs | MoCo v2 |
+# | redundancy reduction | Do two views give the same features, and no feature twice? | the correlations between features | BarlowTwins |
+# | self-distillation | What would my own running average say? | centring and sharpening | DINO, chapter 4 |
+# | generative | What was in the hidden patch? | the picture itself | SparK, chapter 4 |
+#
+# The series counts three families and puts BarlowTwins among the contrastive ones. We keep it
+# apart: it never compares one radiograph with another.
+
+# %% [markdown]
+# ## InfoNCE, step by step
+#
+# Take two radiographs with two views each. One view becomes the **query** $q$, the other its
+# **key** $k$; both are scaled to length 1, so that a product is a cosine. A **queue** holds keys
+# of other radiographs. Every query gets one row of similarities, its own key first, all divided
+# by the **temperature** $T$.
+
+# %%
+q = F.normalize(torch.tensor([[1.0, 0.2], [0.1, 1.0]]), dim=1)
+k = F.normalize(torch.tensor([[0.9, 0.3], [0.5, 1.0]]), dim=1)
+queue = F.normalize(torch.tensor([[-1.0, 0.5], [0.8, -0.6], [0.7, 0.7]]), dim=1)
+T = 0.5
+
+logits = moco.contrastive_logits(q, k, queue, T)
+columns = ["own key", "queue 1", "queue 2", "queue 3"]
+pd.DataFrame(logits.numpy(), index=["query 1", "query 2"], columns=columns).round(3)
+
+# %% [markdown]
+# The loss asks: had you chosen by softmax, how surprised would you be that the first column is
+# right? For each query that is the logarithm of the summed exponentials, minus the first entry.
+
+# %%
+by_hand = [math.log(sum(math.exp(x) for x in row)) - row[0] for row in logits.tolist()]
+print("by hand, a query at a time:", [f"{x:.4f}" for x in by_hand])
+print(f"their mean:                 {sum(by_hand) / 2:.4f}")
+print(f"scxr.methods.moco.info_nce: {moco.info_nce(q, k, queue, T):.4f}")
+
+# %% [markdown]
+# Here is the whole of it, as the package runs it. `in_batch` adds the other keys of the current
+# batch to the queue's; it will matter later.
+
+# %%
+source(moco.contrastive_logits, moco.info_nce)
+
+# %% [markdown]
+# ## Can collapse make this loss fall?
+#
+# The series explains the smooth descent like this: if all embeddings look the same, the positive
+# pair wins by default. Let us give every radiograph the very same embedding and see.
+
+# %%
+same = F.normalize(torch.ones(8, 128), dim=1)
+rows = []
+for count in (1, 512, 2048, 65_536):
+    constant_queue = F.normalize(torch.ones(count, 128), dim=1)
+    loss = moco.info_nce(same, same, constant_queue, 0.07).item()
+    rows.append({"negatives K": count, "InfoNCE": loss, "ln(1 + K)": math.log(1 + count)})
+pd.DataFrame(rows).round(4)
+
+# %% [markdown]
+# A tie is not a win. With everything equal the loss is $\ln(1+K)$, at every temperature: exactly
+# what a network gets that guesses. **Complete collapse cannot make InfoNCE fall; it pins it to
+# its starting value.**
+#
+# What about an embedding that has *nearly* collapsed, to a narrow cone? If every cosine lies
+# between $c$ and 1, no query can do better than 1 with its own key and $c$ with all the others:
+#
+# $$\text{InfoNCE} \;\ge\; \ln\!\left(1 + K e^{-(1-c)/T}\right).$$
+#
+# A low temperature magnifies small differences, so a narrow cone is less of an obstacle than it
+# sounds, but it is one.
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels. Left: the softmax over one positive and six negatives at three temperatures; at 1 it is almost flat, at 0.07 nearly all probability sits on the positive. Right: the lowest possible loss against the smallest cosine, for three temperatures and 65,536 negatives; all curves rise to ln(1+K) as the smallest cosine approaches 1."}, "figure": {"caption": "Left: one row of similarities at three temperatures. Right: the lowest InfoNCE that a cone allows, by its smallest cosine.", "name": "fig-temperature"}}
+similarities = torch.tensor([0.8, 0.6, 0.5, 0.3, 0.1, 0.0, -0.2])
+figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.4), layout="constrained")
+places = np.arange(len(similarities))
+for shift, temperature in enumerate((1.0, 0.2, 0.07)):
+    chances = torch.softmax(similarities / temperature, dim=0)
+    left.bar(
+        places + 0.27 * (shift - 1), chances, 0.27, color=COLOURS[shift], label=f"T = {temperature}"
+    )
+left.set_xticks(places, ["own\n0.8", *(f"{s:g}" for s in similarities[1:].tolist())])
+left.set(xlabel="similarity", ylabel="probability", title="what the softmax makes of it")
+left.legend()
+cosine = np.linspace(-0.2, 1, 400)
+for number, temperature in enumerate((1.0, 0.2, 0.07)):
+    bound = np.log1p(65_536 * np.exp(-(1 - cosine) / temperature))
+    right.plot(cosine, bound, color=COLOURS[number], label=f"T = {temperature}")
+right.axhline(math.log(65_537), color=INK, ls=":", lw=1)
+right.set(xlabel="smallest cosine in the cone", ylabel="lowest InfoNCE", title="K = 65,536")
+plt.show()
+
+# %% [markdown]
+# So the first question has an answer on paper: collapse alone does not drive this loss down. If a
+# loss falls while embeddings draw together, then the negatives are not where the queries are.
+# Keep that in mind.
+
+# %% [markdown]
+# ## The queue and the slow key encoder
+#
+# More negatives make a harder question, but encoding 65,536 radiographs for every step is out of
+# reach. MoCo keeps the keys of earlier batches instead (He et al. 2019). Old keys come from an
+# older encoder, so the key encoder follows the query encoder slowly, as a moving average with
+# momentum $m$. Both happen after the optimiser's step:
+
+# %%
+source(moco.MoCo.after_step, moco.MoCo._enqueue)
+
+# %% [markdown]
+# Three numbers say how stale a queue is: the steps that a key stays in it, the share of the key
+# encoder that is replaced meanwhile ($1-m^{\text{steps}}$), and how often a query meets *its own*
+# old key among the negatives. For the last one we let the loop's own sampling run for two epochs
+# and count.
+
+
+# %%
+def meets_itself(images, batch, queue_size):
+    """Share of queries whose own key, from the epoch before, still sits in the queue."""
+    steps = images // batch
+    order = [
+        torch.cat([batch_rows(images, batch, s, 0) for s in range(steps * e, steps * (e + 1))])
+        for e in (0, 1)
+    ]
+    used = steps * batch
+    place = torch.full((images,), -10 * images)
+    place[order[0]] = torch.arange(used)
+    distance = used + torch.arange(used) // batch * batch - place[order[1]]
+    return (distance <= queue_size).float().mean().item()
+
+
+def staleness(name, images, s):
+    steps = s.queue_size / s.batch_size
+    return {
+        "recipe": name,
+        "negatives in the queue": s.queue_size,
+        "share of the pool": s.queue_size / images,
+        "steps that a key stays": steps,
+        "key encoder replaced meanwhile": 1 - s.key_momentum**steps,
+        "queries that meet themselves": meets_itself(images, s.batch_size, s.queue_size),
+    }
+
+
+presets = METHODS["moco"].presets
+pd.DataFrame(
+    [
+        staleness("the series, on NIH", 112_120, presets["full"]),
+        staleness("quick, on the phantom", 4_000, presets["quick"]),
+    ]
+).set_index("recipe").round(3).transpose()
+
+# %% [markdown]
+# In the series' setting one query in six is told to push away its own radiograph, seen one epoch
+# earlier. On paper the share is $\tfrac12 (K/N)^2$ for a queue of $K$ and a pool of $N$; other
+# images of the same patient come on top. MoCo was made for 1.28 million photographs, where the
+# same queue is a twentieth of the pool.
+#
+# ## MoCo, trained
+#
+# The quick recipe is tuned for a minute or two of CPU time: a fast key encoder, a short queue,
+# and the current batch's keys as further negatives.
+
+# %% tags=["nbval-ignore-output"] mystnb={"image": {"alt": "MoCo's training: the loss against steps with a dotted line at chance level, and the share of queries that rank their own key first."}, "figure": {"caption": "MoCo: the loss, and how often a query ranks its own key above all negatives. Dotted: the loss of a guess.", "name": "fig-moco"}}
+run_moco = course.trained("moco")
+settings = preset_settings("moco", course.mode(), {})
+negatives = settings.queue_size + settings.in_batch_negatives * (settings.batch_size - 1)
+figure = figures.loss_curves({"MoCo": run_moco.log()}, terms=["info_nce", "retrieval"])
+figure.axes[0].axhline(math.log(1 + negatives), color=INK, ls=":", lw=1)
+display(figure)
+
+# %% tags=["nbval-ignore-output", "hide-input"]
+log = run_moco.log()
+first, last = log.iloc[0], log.iloc[-10:].mean()
+Markdown(
+    f"In this run: loss {first['info_nce']:.2f} at the first step and {last['info_nce']:.2f} over the last ten logged; "
+    f"a guess costs $\\ln(1+{negatives}) = {math.log(1 + negatives):.2f}$. Retrieval {first['retrieval']:.0%} and "
+    f"{last['retrieval']:.0%}."
+)
+
+# %% [markdown]
+# The very first values look too good: a low loss before anything was learnt. The queue starts
+# with random directions, and no radiograph is anywhere near those, while an untrained network
+# gives all radiographs nearly the same direction. It finds its key because everything else comes
+# from another world. In this run, as real keys fill the queue, the loss jumps to chance; then it
+# dips, rises again, and only then begins the slow descent that one expects of learning. So this
+# curve measures the *negatives* as much as it measures the encoder.
+
+# %% [markdown]
+# ## The monitor
+#
+# While it trains, the package measures the encoder's features of a fixed sample of radiographs,
+# without augmentation and in evaluation mode:
+
+# %%
+source(collapse.measure, collapse.effective_rank, collapse.rankme)
+
+# %% [markdown]
+# What does each of them see? Make seven clouds of 512 points in 64 dimensions whose fate we know,
+# and ask all of them, together with the variance hinge that we meet below.
+
+# %%
+g = generator(0, "clouds")
+round_cloud = torch.randn(512, 64, generator=g)
+ones = torch.ones(1, 64)
+clouds = {
+    "healthy": round_cloud,
+    "healthy, ten times shorter": 0.1 * round_cloud,
+    "cone: healthy plus a large mean": round_cloud + 30 * ones,
+    "four directions only": torch.randn(512, 4, generator=g) @ torch.randn(4, 64, generator=g),
+    "one direction, n 1ᵀ": torch.randn(512, 1, generator=g) @ ones,
+    "64 directions, one 30 times the rest": round_cloud
+    + 30 * torch.randn(512, 1, generator=g) @ ones / 8,
+    "all the same": torch.ones(512, 64),
+}
+measured = pd.DataFrame(
+    {
+        name: {**collapse.measure(z), "variance hinge": moco.variance_hinge(z).item()}
+        for name, z in clouds.items()
+    }
+).T
+measured.round(3)
+
+# %% [markdown]
+# Read it column by column:
+#
+# - **std** of the raw features calls the shortened cloud collapsed, although nothing but its unit
+#   has changed, and calls the single direction healthy.
+# - **std of unit features** and **mean cosine** are two sides of one coin (below). They see the
+#   cone. The four directions and the single one look perfect to them: pointing both ways along
+#   one line averages out.
+# - **effective rank** centres first. It sees the lost directions, and is blind to the cone.
+# - **RankMe** does not centre. It sees the cone as well as the lost directions, but cannot tell
+#   the one from the other.
+# - **the hinge** is content with the cone and with the single direction.
+#
+# No number tells the truth alone. And two of them are one: for unit vectors the variances over
+# all $D$ dimensions add up to $1-\lVert\text{mean}\rVert^2$, and the mean cosine of pairs *is*
+# $\lVert\text{mean}\rVert^2$ up to a factor that tends to 1.
+#
+# $$\text{std of unit features} \approx \sqrt{(1 - \text{mean cosine})/D}$$
+
+# %%
+check = measured.loc[["healthy", "cone: healthy plus a large mean", "four directions only"]]
+implied = np.sqrt((1 - check["mean_cosine"]) / 64)
+pd.DataFrame({"measured": check["std_normalised"], "from the cosine": implied}).round(4)
+
+# %% [markdown]
+# ## Which number told the truth?
+#
+# The series published its monitor's log. The fall of the std is what its author saw; here are all
+# three numbers of the run that was called collapsed (MoCo v1) and of the one that was called
+# rescued (MoCo v2, with the variance term).
+
+# %% mystnb={"image": {"alt": "Three panels of published numbers against epoch. The std of MoCo v1 falls from 0.36 to 0.06, its mean cosine falls from 0.68 to 0.39, and its effective rank rises from 176 to 262. MoCo v2 has a higher std at the end, a higher cosine and a lower rank."}, "figure": {"caption": "The series' own collapse monitor (SCARCE-CXR, part 3, and its code's results).", "name": "fig-published-collapse"}}
+logs = published.collapse_logs()
+titles = {run: run.split(" (")[0] for run in logs["run"].unique()}
+by_run = {title: logs[logs["run"] == run] for run, title in titles.items()}
+chosen = {title: by_run[title] for title in ("moco-v1", "moco-v2")}
+figures.collapse_curves(chosen, measures=["mean_std", "mean_cosine", "effective_rank"])
+
+# %%
+ends = pd.concat({name: log.iloc[[0, -1]] for name, log in chosen.items()}).droplevel(1)
+ends = ends[["epoch", "mean_std", "mean_cosine", "effective_rank"]].copy()
+ends["implied std of unit features"] = np.sqrt((1 - ends["mean_cosine"]) / 2048).round(4)
+display(ends)
+
+# %% [markdown]
+# Only one of three numbers got worse, the one that depends on the unit. In the "collapsed" run
+# the directions moved **apart** (cosine 0.675 to 0.393) and filled **more** dimensions (rank
+# 175.6 to 261.8); the spread of unit features, which we can work out from the cosine, **rose**.
+# What shrank was the length of the features. By cosine and by rank it ended *less* collapsed than
+# the run that was rescued.
+#
+# There is one more clue. The effective rank of 128-dimensional projections cannot exceed 128, so
+# these numbers were measured on the 2,048 features of the backbone, while the variance term acts
+# on the projections. The head in between may rescale as it likes.
+#
+# **What this does not show.** That the first run was good. The series never evaluated it, the two
+# runs differ in augmentation, batch and length, and a high rank is no proof of useful features.
+# But "collapse" is not what these numbers say. The same care is due at the other end of the
+# table:
+
+# %%
+last_rows = pd.concat({name: log.iloc[[-1]] for name, log in by_run.items()}).droplevel(1)
+last_rows[["backbone", "epoch", "mean_std", "mean_cosine", "effective_rank"]]
+
+# %% [markdown]
+# DINO, which the series calls its failure, has by far the highest rank, next to a cosine of
+# almost 1. That is the cone of our table: centring removes what all radiographs share before the
+# rank is counted.
+
+# %% [markdown]
+# ## What else makes a loss descend smoothly?
+#
+# If collapse cannot push InfoNCE down, something else must. Two suspects:
+#
+# - **batch norm**: companions in a batch leave traces in its statistics, and a key that shares
+#   them could be recognised;
+# - **a stale queue**: the queue's keys come from older encoders. If those drift, a query could
+#   know its key by its *age*.
+#
+# A small experiment separates them. We replace batch norm by group norm, which looks at one
+# picture at a time; fill the queue with real keys before the first step; and train with the
+# papers' settings scaled down: SGD, a slow key encoder, a queue of 32 batches, no negatives from
+# the current batch, strong crops.
+
+
+# %%
+def without_batch_norm(module):
+    """Group norm everywhere: no picture can see its companions any more."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            setattr(module, name, nn.GroupNorm(8, child.num_features))
+        else:
+            without_batch_norm(child)
+    return module
+
+
+scaled_down = with_changes(presets["quick"], {
+    "image_size": 32, "batch_size": 64, "head_norm": False,
+    "queue_size": 2048, "in_batch_negatives": False, "temperature": 0.1, "key_momentum": 0.99,
+    "augmentation.crop_scale": (0.15, 1.0), "augmentation.brightness": 0.4, "augmentation.contrast": 0.4,
+})  # fmt: skip
+
+
+def pictures(rows):
+    return pool.batch(rows).float() / 255
+
+
+@torch.no_grad()
+def fresh_keys(network, count, name):
+    """Keys that the key encoder makes now, of other radiographs' views."""
+    rows = torch.randperm(len(pool), generator=generator(0, name))[:count].sort().values
+    s = network.settings
+    views = augment(pictures(rows), s.augmentation, s.image_size, generator(0, name, "views"))
+    return F.normalize(network.key_head(network.key_encoder(views)), dim=1)
+
+
+# %% [markdown]
+# The measurement: a query retrieves its key if that is closer than all of 256 negatives. We ask
+# it twice, with 256 keys **from the queue** and with 256 **fresh** ones that the key encoder
+# makes on the spot. A query that recognises its radiograph does not care. Beside it stand the
+# collapse numbers of the projections of clean radiographs, and the share of the projections'
+# variance that belongs to the radiograph rather than to the augmentation: the covariance of two
+# views over their variance.
+
+# %%
+clean = resize(pictures(torch.arange(0, len(pool), len(pool) // 256)[:256]), 32)
+
+
+def first(query, key, strangers):
+    """Share of queries whose own key is closer than all strangers."""
+    own = (query * key).sum(dim=1)
+    return (own > (query @ strangers.T).amax(dim=1)).float().mean().item()
+
+
+@torch.no_grad()
+def look(network, views):
+    z, z2 = (network.head(network.encoder(view)) for view in views)
+    query = F.normalize(z, dim=1)
+    key = F.normalize(network.key_head(network.key_encoder(views[1])), dim=1)
+    moved, moved2 = z - z.mean(dim=0), z2 - z2.mean(dim=0)
+    features = network.encoder(clean)
+    projections = network.head(features)
+    return {
+        "the queue": first(query, key, network.queue[::8]),
+        "fresh keys": first(query, key, fresh_keys(network, 256, "fresh")),
+        "hinge, training views": moco.variance_hinge(z).item(),
+        "hinge, clean": moco.variance_hinge(projections).item(),
+        "between radiographs": ((moved * moved2).sum() / moved.pow(2).sum()).item(),
+        **{f"z {name}": value for name, value in collapse.measure(projections).items()},
+        **collapse.measure(features),
+        "spectrum": collapse.spectrum(features).tolist(),
+        "spectrum_uncentred": collapse.spectrum(features, centre=False).tolist(),
+    }
+
+
+# %% [markdown]
+# And the loop, in full. It is the package's own method, step by step.
+
+
+# %%
+def drift(hinge_on=None, steps=40, **changes):
+    """Train MoCo without batch norm; look at it every tenth step.
+
+    hinge_on: None, "views" (the variance term as the series has it) or "clean" radiographs.
+    """
+    s = with_changes(scaled_down, {"variance_weight": float(hinge_on == "views"), **changes})
+    encoder = build_encoder("resnet18", image_size=s.image_size, mean=pool.mean, std=pool.std)
+    torch.manual_seed(0)
+    network = moco.MoCo(without_batch_norm(encoder), s).to(memory_format=torch.channels_last)
+    network.queue.copy_(fresh_keys(network, s.queue_size, "fill"))
+    trained = [p for p in network.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(trained, lr=0.0, momentum=0.9, weight_decay=5e-3)
+    losses, looks = [], []
+    for step in range(steps + 1):
+        rows = batch_rows(len(pool), s.batch_size, step, seed=0)
+        images = pictures(rows)
+        views = network.views(images, generator(0, "views", step))
+        if step % 10 == 0:
+            looks.append({"step": step, **look(network, views)})
+        optimizer.param_groups[0]["lr"] = 0.06 * min(1, (step + 1) / 30)
+        terms = network(views)
+        if hinge_on == "clean":
+            projections = network.head(network.encoder(resize(images, s.image_size)))
+            terms["variance"] = moco.variance_hinge(projections)
+        sum(terms.values()).backward()
+        nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        network.after_step()
+        losses.append({"step": step, "loss": terms["info_nce"].item()})
+    return network, pd.DataFrame(losses), pd.DataFrame(looks)
+
+
+drifting, drift_loss, drift_looks = drift()
+
+# %% tags=["nbval-ignore-output", "hide-input"] mystnb={"image": {"alt": "Three panels. Left: InfoNCE falls smoothly from chance. Middle: retrieval against keys from the queue rises steeply while retrieval against fresh keys stays near zero. Right: the mean cosine of clean radiographs' projections rises to one while the std of the unit projections falls."}, "figure": {"caption": "A smooth descent without learning. Left: the loss, with chance dotted. Middle: how often a query finds its key among 256 keys of the queue and among 256 fresh ones. Right: clean radiographs' projections.", "name": "fig-drift"}}
+figure, axes = plt.subplots(1, 3, figsize=(10.5, 3.1), layout="constrained")
+axes[0].plot(drift_loss["step"], drift_loss["loss"], color=COLOURS[0])
+axes[0].axhline(math.log(2049), color=INK, ls=":", lw=1)
+axes[0].set(title="InfoNCE", xlabel="step")
+for colour, name in zip(COLOURS, ("the queue", "fresh keys"), strict=False):
+    axes[1].plot(
+        drift_looks["step"], drift_looks[name], "o-", color=colour, label=f"against {name}"
+    )
+axes[1].set(title="own key ranked first", xlabel="step", ylim=(-0.03, 1.03))
+axes[1].legend()
+axes[2].plot(
+    drift_looks["step"], drift_looks["z mean_cosine"], "o-", color=COLOURS[2], label="mean cosine"
+)
+axes[2].plot(
+    drift_looks["step"],
+    drift_looks["z std_normalised"] / drift_looks["z std_normalised"][0],
+    "s-",
+    color=COLOURS[3],
+    label="unit std / start",
+)
+axes[2].set(title="projections, clean", xlabel="step")
+axes[2].legend()
+plt.show()
+
+# %% tags=["nbval-ignore-output", "hide-input"]
+final = drift_looks.iloc[-1]
+Markdown(
+    f"In this run the loss falls from {drift_loss['loss'][0]:.2f} to {drift_loss['loss'].min():.2f}. After "
+    f"{int(final['step'])} steps a query finds its key among 256 keys of the queue in **{final['the queue']:.0%}** of cases, "
+    f"and among 256 fresh keys in **{final['fresh keys']:.0%}**. Chance is 1 in 257. The mean cosine between different "
+    f"radiographs is {final['z mean_cosine']:.4f}."
+)
+
+# %% [markdown]
+# How can a query find its key among strangers when all radiographs have become one point? Look at
+# *where* the strangers are. Sort the queue by age and compare the queries with each generation:
+
+# %% tags=["nbval-ignore-output", "hide-input"] mystnb={"image": {"alt": "Mean cosine between today's queries and the queue's keys against the keys' age in steps. It starts near one at age one and falls with age. Two markers at age zero show the queries' own keys and fresh keys of other radiographs at nearly the same height."}, "figure": {"caption": "The query knows its key by its age: cosine to the queue's keys, generation by generation. At age 0: the own key, and keys of other radiographs made at the same moment.", "name": "fig-age"}}
+with torch.no_grad():
+    rows = batch_rows(len(pool), 64, 41, seed=0)
+    views = drifting.views(pictures(rows), generator(0, "views", 41))
+    query = F.normalize(drifting.head(drifting.encoder(views[0])), dim=1)
+    key = F.normalize(drifting.key_head(drifting.key_encoder(views[1])), dim=1)
+    slots = (drifting.queue_start - 1 - torch.arange(2048)) % 2048
+    by_age = (query @ drifting.queue[slots].T).mean(dim=0).view(32, 64).mean(dim=1)
+    others = (query @ fresh_keys(drifting, 512, "age").T).mean().item()
+figure, axis = plt.subplots(figsize=(5.6, 3.2), layout="constrained")
+axis.plot(np.arange(1, 33), by_age, "o-", color=COLOURS[0], label="queue")
+axis.plot(0, (query * key).sum(dim=1).mean(), "^", color=COLOURS[2], ms=9, label="own key")
+axis.plot(0, others, "x", color=COLOURS[1], ms=9, mew=2, label="fresh keys, other radiographs")
+axis.set(xlabel="age of the key, steps", ylabel="mean cosine to the query")
+axis.legend()
+plt.show()
+
+# %% [markdown]
+# The whole cloud of embeddings moves, step after step. Today's queries and today's keys lie
+# together, whoever they belong to; the keys of the steps before trail behind, and the oldest ones
+# end up on the far side. "Which key is mine?" is answered by "one of the newest", and for that
+# nobody has to look at the radiograph. It also predicts where the descent must end: a query that
+# excludes every generation but the last still has to guess among 64 keys and its own.
+
+# %% tags=["nbval-ignore-output", "hide-input"]
+Markdown(
+    f"$\\ln(1+64) = {math.log(65):.2f}$; the lowest loss of this run is "
+    f"{drift_loss['loss'].min():.2f}."
+)
+
+# %% [markdown]
+# This is the cone whose negatives are elsewhere that we asked for above. Batch norm cannot be the
+# culprit here, because there is none. That does not acquit it in general, and nobody can tell
+# from a published log whether the series' run went this way. What the experiment shows: **the
+# training loss and the training retrieval cannot tell learning from drift**, and one extra number
+# can. The same measurement on the quick run, whose queue is short, whose key encoder is fast and
+# whose negatives come in part from the current batch:
+
+# %% tags=["nbval-ignore-output"]
+learnt = build_method("moco", settings, pool, seed=0)
+learnt.load_state_dict(read_tensors(run_moco.path / "method.safetensors")[0])
+with torch.no_grad():  # batch norm as in training: queue and fresh keys were made alike
+    views = learnt.views(pictures(torch.arange(128)), generator(0, "check"))
+    query = F.normalize(learnt.head(learnt.encoder(views[0])), dim=1)
+    key = F.normalize(learnt.key_head(learnt.key_encoder(views[1])), dim=1)
+for name, strangers in {
+    "of the queue": learnt.queue[:256],
+    "made now": fresh_keys(learnt, 256, "fresh"),
+}.items():
+    print(f"own key ahead of 256 keys {name}: {first(query, key, strangers):.0%}")
+
+# %% [markdown]
+# In the quick run the two numbers agree, as they should when age gives nothing away. They are
+# also small: chance is 0.4 %, and after a minute or two of training, with the exposure of every
+# view disguised, most queries still prefer a stranger. What such features are worth is not for
+# the pretext task to say; chapter 5 measures it.
+#
+# ## The variance term, and what it can do
+#
+# The remedy of the series is one third of VICReg (Bardes et al. 2021): a hinge that fires for
+# every dimension of the projections whose standard deviation over the batch is below 1.
+
+# %%
+source(moco.variance_hinge)
+
+# %% [markdown]
+# "It keeps all dimensions alive", says the series. Each dimension, yes; each *direction*, no.
+# Take one random number $n$ for every radiograph and copy it into all dimensions:
+# $z = 1.1\, n\, \mathbf 1^\top$.
+
+# %%
+n = torch.randn(512, 1, generator=generator(1, "rank one"))
+z = 1.1 * n @ torch.ones(1, 16)
+covariance = torch.cov(z.T)
+off_diagonal = covariance - torch.diag(torch.diagonal(covariance))
+print(f"std of every dimension: {z.std(dim=0).min():.3f} to {z.std(dim=0).max():.3f}")
+print(f"variance hinge:         {moco.variance_hinge(z):.4f}")
+print(f"covariance term:        {off_diagonal.pow(2).sum() / 16:.1f}")
+print(f"effective rank:         {collapse.effective_rank(z):.3f} of 16")
+
+# %% [markdown]
+# Every dimension is alive, and they all say the same. The hinge rests. The part of VICReg that
+# was left out, the **covariance term** (the sum of squared covariances between different
+# dimensions, over their number), is the one that objects.
+#
+# There is a second way out, less obvious. The series computes the hinge on *augmented* views, so
+# the augmentation's own randomness counts as spread. Repeat the drifting run with the term
+# switched on: once on the views, as in the series, and once on the same radiographs without
+# augmentation.
+
+# %%
+_, _, looks_views = drift(hinge_on="views")
+_, _, looks_clean = drift(hinge_on="clean")
+
+# %% tags=["nbval-ignore-output"]
+numbers = [
+    "hinge, training views", "hinge, clean", "between radiographs",
+    "z std", "z mean_cosine", "z effective_rank", "the queue", "fresh keys",
+]  # fmt: skip
+at_the_end = {
+    "without the term": drift_looks,
+    "on views": looks_views,
+    "on clean radiographs": looks_clean,
+}
+compared = {"at the start": drift_looks.iloc[0]}
+compared |= {name: looks.iloc[-1] for name, looks in at_the_end.items()}
+pd.DataFrame(compared).loc[numbers].astype(float).round(3)
+
+# %% [markdown]
+# On the views that it was trained on, the hinge is (nearly) silent: every one of the 128
+# dimensions is alive. Now look at what it was paid with. The std is back, but the mean cosine of
+# clean radiographs is still close to 1 and the effective rank of their projections is a handful
+# at best: the $n\,\mathbf 1^\top$ of the cell above, met in the wild. "Between radiographs" says
+# how much of the spread on views belongs to the radiographs at all; the rest is crop, brightness
+# and noise. And retrieval against fresh keys has not moved. In this small system the term repairs
+# the number that it looks at.
+
+# %% [markdown]
+# ## BarlowTwins: the loss as a picture
+#
+# BarlowTwins has no negatives, no queue and no second encoder. It standardises every feature of
+# both views over the batch and looks at the matrix of correlations between them. It wants ones on
+# the diagonal (the same feature says the same of both views) and zeros elsewhere (no two features
+# say the same):
+
+# %%
+source(barlow.cross_correlation, barlow.correlation_terms)
+
+# %% tags=["nbval-ignore-output"] mystnb={"image": {"alt": "BarlowTwins' two terms against training steps: the invariance term falls, the weighted redundancy term first rises from near zero and then falls slowly."}, "figure": {"caption": "BarlowTwins: the two terms of the loss.", "name": "fig-barlow-loss"}}
+run_barlow = course.trained("barlow")
+figures.loss_curves({"BarlowTwins": run_barlow.log()}, terms=["invariance", "redundancy"])
+
+# %% tags=["nbval-ignore-output"] mystnb={"image": {"alt": "Two cross-correlation matrices of 48 projected features. Before training nearly white: almost no correlation anywhere. After training a red diagonal, and strong positive and negative correlations in blocks and stripes beside it."}, "figure": {"caption": "The cross-correlation of two views' projections before and after training: 48 of the dimensions.", "name": "fig-barlow"}}
+barlow_settings = preset_settings("barlow", course.mode(), {})
+after = build_method("barlow", barlow_settings, pool, seed=0)
+before = build_method("barlow", barlow_settings, pool, seed=0)
+after.load_state_dict(read_tensors(run_barlow.path / "method.safetensors")[0])
+
+
+@torch.no_grad()
+def projected(network, count=512):
+    """Projections of two views of the same radiographs."""
+    views = network.views(pictures(torch.arange(count)), generator(0, "correlation"))
+    return [network.projector(network.encoder(view)) for view in views]
+
+
+projections = {"before training": projected(before), "after training": projected(after)}
+matrices = {name: barlow.cross_correlation(*z) for name, z in projections.items()}
+figure, axes = plt.subplots(1, 2, figsize=(8.4, 3.9), layout="constrained")
+for axis, (name, matrix) in zip(axes, matrices.items(), strict=True):
+    shown = axis.imshow(matrix[:48, :48], cmap="RdBu_r", vmin=-1, vmax=1)
+    axis.set(
+        title=name, xlabel="feature of view 2", ylabel="feature of view 1", xticks=[], yticks=[]
+    )
+    axis.grid(False)
+figure.colorbar(shown, ax=axes, label="correlation", shrink=0.85)
+plt.show()
+
+# %% tags=["nbval-ignore-output"]
+summary = {}
+for name, matrix in matrices.items():
+    width = len(matrix)
+    _, redundancy = barlow.correlation_terms(matrix)
+    summary[name] = {
+        "mean of the diagonal": torch.diagonal(matrix).mean().item(),
+        "root mean square elsewhere": (redundancy / (width**2 - width)).sqrt().item(),
+        "effective rank of the projections": collapse.effective_rank(projections[name][0]),
+    }
+pd.DataFrame(summary).T.round(2)
+
+# %% [markdown]
+# Before training two views of a radiograph have next to nothing in common that the network could
+# tell: the matrix is pale everywhere, the diagonal included. Training darkens the diagonal, as it
+# should, and much else besides. The quickest way to agree about a radiograph is to say a few
+# robust things about it in many copies, some with the opposite sign; that is what the blocks and
+# stripes are, and the rank counts them. The redundancy term sees the copies (unlike the hinge, it
+# looks at *pairs* of dimensions) and takes them apart, but that is the slow part, and a quick run
+# ends long before it is done. The published runs took 200 epochs and more.
+
+# %% [markdown]
+# ## All runs in one place
+#
+# The widget plays the monitor's records: choose runs, drag through training, switch centring on
+# and off to see the cone appear and vanish, and compare the spectrum with the numbers that
+# summarise it. All of them were measured on clean radiographs' features.
+
+# %% tags=["nbval-ignore-output"]
+records = drift_looks.assign(epoch=drift_looks["step"] / 62).merge(drift_loss, on="step")
+SpectrumWidget(
+    {"MoCo": run_moco, "BarlowTwins": run_barlow, "MoCo, drifting": records}, axis="step"
+)
+
+# %% tags=["nbval-ignore-output"]
+monitors = {
+    "MoCo": run_moco.log("monitor"),
+    "BarlowTwins": run_barlow.log("monitor"),
+    "MoCo, drifting": drift_looks,
+}
+measures = ["std", "std_normalised", "mean_cosine", "effective_rank", "rankme"]
+pd.concat(
+    {name: log.iloc[[0, -1]].set_index("step")[measures] for name, log in monitors.items()}
+).round(3)
+
+# %% [markdown]
+# The first row of every run is an untrained network. In these runs, by effective rank it beats
+# both networks that have learnt something, and by cosine it is the most collapsed of all: random
+# features are a cone with many small directions. Learning opens the cone and, at first, keeps
+# only a few directions. A high rank is therefore no certificate, and two runs can be compared by
+# it only if they differ in little else. Judge a run against its own start and by more than one
+# number; in the end, judge it by a probe (chapter 5).
+
+# %% [markdown]
+# ## Collapse that we understand
+#
+# In a deep network too much happens at once. Jing et al. (2022) found a system that is small
+# enough: a *linear* encoder. Give it signals in 16 independent directions, all equally strong.
+# The two views add noise, weak along eight directions, strong along the other eight, as an
+# augmentation that wipes out some of what distinguishes radiographs.
+
+
+# %% tags=["nbval-ignore-output"]
+def linear_system(noise, hinge=0.0, covariance=0.0, steps=300):
+    """Effective rank along training, and the encoder's singular values at the end."""
+    g = generator(0, "linear")
+    weight = (torch.randn(16, 16, generator=g) / 4).requires_grad_()
+    optimizer = torch.optim.Adam([weight], lr=0.01)
+    signals, empty = torch.randn(2048, 16, generator=g), torch.empty(0, 16)
+    ranks = []
+    for _ in range(steps + 1):
+        ranks.append(collapse.effective_rank(signals @ weight.T))
+        x = torch.randn(256, 16, generator=g)
+        z1, z2 = ((x + noise * torch.randn(256, 16, generator=g)) @ weight.T for _ in range(2))
+        loss = moco.info_nce(
+            F.normalize(z1, dim=1), F.normalize(z2, dim=1), empty, 0.2, in_batch=True
+        )
+        for z in (z1, z2):
+            c = torch.cov(z.T)
+            loss = loss + hinge * moco.variance_hinge(z) / 2
+            loss = loss + covariance * (c.pow(2).sum() - torch.diagonal(c).pow(2).sum()) / 32
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return ranks, torch.linalg.svdvals(weight.detach())
+
+
+mixed = torch.tensor([0.5] * 8 + [2.0] * 8)
+systems = {
+    "InfoNCE": linear_system(mixed),
+    "InfoNCE + hinge": linear_system(mixed, hinge=1.0),
+    "InfoNCE + hinge + covariance": linear_system(mixed, hinge=1.0, covariance=1.0),
+    "InfoNCE, weak noise everywhere": linear_system(torch.full((16,), 0.5)),
+}
+pd.DataFrame(
+    {
+        name: {"start": ranks[0], "step 30": ranks[30], "step 300": ranks[-1]}
+        for name, (ranks, _) in systems.items()
+    }
+).T.round(1)
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels. Left: effective rank against step for four linear systems; two fall together to eight, the one with a covariance term stays near twelve, weak noise climbs to sixteen. Right: singular values of the encoder; with strong noise and no covariance term the last eight vanish."}, "figure": {"caption": "Dimensional collapse in a linear encoder. Left: effective rank of clean signals. Right: the encoder's singular values after 300 steps.", "name": "fig-linear"}}
+figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained")
+for (name, (ranks, values)), colour, style in zip(
+    systems.items(), COLOURS, ("-", "--", "-", "-"), strict=False
+):
+    left.plot(ranks, color=colour, ls=style, label=name)
+    right.semilogy(np.arange(1, 17), values.clamp(min=1e-4), "o", ls=style, color=colour)
+left.set(xlabel="step", ylabel="effective rank", ylim=(7, 16.5))
+right.set(xlabel="direction", ylabel="singular value")
+figure.legend(loc="outside lower center", ncols=2)
+plt.show()
+
+# %% [markdown]
+# Now every part has a cause. InfoNCE alone keeps the eight directions that survive the
+# augmentation and lets go of the others: their noise hurts the positive pair more than their
+# signal helps. This is **dimensional collapse**, and no number of negatives prevents it. The
+# hinge changes nothing, because the sixteen outputs can all be alive while living on eight
+# directions. The covariance term does: it makes outputs differ. And with weak noise everywhere
+# nothing collapses at all. How strong is too strong?
+
+# %% tags=["nbval-ignore-output"]
+strengths = [0.5, 0.75, 1.0, 1.25, 1.5, 2.0]
+ranks = [linear_system(torch.tensor([0.5] * 8 + [s] * 8))[0][-1] for s in strengths]
+pd.DataFrame(
+    {"noise std on eight directions": strengths, "effective rank after 300 steps": ranks}
+).round(1)
+
+# %% [markdown]
+# The signal has a standard deviation of 1. The rank gives way around the point where the
+# augmentation's noise becomes as large as what it acts on. In words for radiographs: **what the
+# augmentation varies more than the patients do, the encoder will forget.** For a crop of 8 % or a
+# brightness factor of 1.8 that is worth a thought, and chapter 2's pictures of erased findings
+# show what it looks like.
+
+# %% [markdown]
+# ## Out of memory, counted
+#
+# The series could not fit BarlowTwins with a ResNet-50 into 22 GB at any batch size it tried, and
+# concluded that the batch was not the problem, since memory hardly changed between 512 and 256. A
+# message that says "out of memory" always reads close to the limit, whatever was asked for. What
+# a step really has to keep for the backward pass can be counted without owning the memory:
+# PyTorch's fake tensors have shapes and no content.
+
+
+# %%
+from torch._subclasses import FakeTensorMode
+from torchvision import models
+
+
+def saved_gigabytes(name, batch, *, half=False, views=2):
+    """Bytes that autograd keeps for the backward pass at 224 px, parameters left out, in 1e9."""
+    with FakeTensorMode():
+        network = getattr(models, name)()
+        network.fc = nn.Identity()
+        own = {p.untyped_storage()._cdata for p in network.parameters()}
+        kept = {}
+
+        def pack(tensor):
+            storage = tensor.untyped_storage()
+            if storage._cdata not in own:
+                kept[storage._cdata] = storage  # one storage counts once
+            return tensor
+
+        hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
+        with hooks, torch.autocast("cpu", torch.bfloat16, enabled=half):
+            network(torch.empty(batch, 3, 224, 224))
+    return views * sum(storage.nbytes() for storage in kept.values()) / 1e9
+
+
+pd.DataFrame(
+    [
+        {
+            "backbone": name,
+            "batch": batch,
+            "fp32": saved_gigabytes(name, batch),
+            "bf16": saved_gigabytes(name, batch, half=True),
+        }
+        for name in ("resnet50", "resnet18")
+        for batch in (512, 256)
+    ]
+).round(1)
+
+# %% [markdown]
+# Memory is linear in the batch after all: half the batch, half the memory. The encoder of two
+# views of 512 radiographs keeps more than twice the 38.8 GB that the series estimated for a
+# ResNet-50, and at 256 even half precision stays above 22 GB, as its four failed attempts
+# confirm. (Encoder only, torchvision's ResNet, GB of 10⁹ bytes; head, optimiser and temporary
+# buffers come on top.) The series' way out, a ResNet-18 with gradient checkpointing, is sound.
+
+# %% [markdown]
+# ## Take-away
+#
+# - Complete collapse pins InfoNCE at $\ln(1+K)$. A loss that falls while embeddings draw together
+#   says that the negatives are elsewhere: look for a stale queue, and measure retrieval against
+#   **fresh** negatives.
+# - Raw std moves with the unit, the effective rank is blind to the cone, the cosine is blind to
+#   lost directions. Read them together and against an untrained network. By two of three numbers
+#   the series' "collapsed" run had not collapsed.
+# - A variance hinge keeps dimensions alive, not directions, and on augmented views it can be paid
+#   with augmentation noise.
+# - What the augmentation varies more than the patients do, a contrastive encoder forgets; a
+#   covariance term resists.
+#
+# ## Check yourself
+#
+# **1.** Your MoCo run uses 4,096 negatives. Its loss sits at 8.32 for an hour. What do you
+# conclude, and what not?
+#
+# <details><summary>Answer</summary>
+#
+# $\ln(4097) = 8.318$: the queries do no better than guessing. That can be complete collapse, or a
+# network that has not begun to learn (a learning rate near zero, views that share nothing). The
+# monitor tells them apart: in a collapse the unit features' std falls towards 0 from its starting
+# value.
+#
+# </details>
+#
+# **2.** A colleague doubles all weights of the last layer, and the feature std doubles. Is the
+# encoder less collapsed?
+#
+# <details><summary>Answer</summary>
+#
+# No. Cosines, ranks and every cosine-based loss are unchanged; only the unit is. A linear probe
+# with regularisation may notice, which is why features are normalised before probing.
+#
+# </details>
+#
+# **3.** Why does a hinge on the projections' standard deviation not prevent an effective rank of
+# 1?
+#
+# <details><summary>Answer</summary>
+#
+# It looks at one dimension at a time. If all dimensions are copies of one number with a standard
+# deviation above the target, each of them satisfies it. Only a term that compares dimensions
+# (covariance, cross-correlation) can object.
+#
+# </details>
+#
+# ## Exercises
+#
+# 1. **Remedies.** Try `drift(in_batch_negatives=True)` and
+#    `drift(key_momentum=0.9, queue_size=256, in_batch_negatives=True)`. Does one of them bring
+#    the retrieval against fresh keys up within 40 steps? What would a MoCo without any queue look
+#    like?
+# 2. **Batch norm on trial.** Leave out `without_batch_norm` and set `head_norm=True`. Does the
+#    queue's retrieval still run ahead of the fresh one, and how many steps later?
+# 3. **Your own radiographs.** Pretrain on them and read the monitor; then look for the cone.
+#
+#    ```bash
+#    scxr data import folder my_radiographs --labels my_table.csv --out my_store
+#    scxr pretrain moco --data my_store --out my_moco --quick
+#    scxr pretrain barlow --data my_store --out my_barlow --quick
+#    scxr collapse my_moco my_barlow
+#    ```
+#
+#    Then call `SpectrumWidget({"MoCo": Run.open("my_moco")})` and switch the centring.
+#
+# ## Further reading
+#
+# - van den Oord, Li, Vinyals 2018, *Representation learning with contrastive predictive coding*,
+#   arXiv:1807.03748 (InfoNCE)
+# - He et al. 2019, *Momentum contrast*, arXiv:1911.05722; Chen et al. 2020, arXiv:2003.04297
+#   (MoCo v2)
+# - Zbontar et al. 2021, *Barlow Twins*, arXiv:2103.03230; Bardes, Ponce, LeCun 2021, *VICReg*,
+#   arXiv:2105.04906
+# - Jing et al. 2022, *Understanding dimensional collapse in contrastive self-supervised
+#   learning*, arXiv:2110.09348
+# - Garrido et al. 2023, *RankMe*, arXiv:2210.02885; Roy and Vetterli 2007, *The effective rank*,
+#   EUSIPCO
+# - Wang and Isola 2020, *Alignment and uniformity on the hypersphere*, arXiv:2005.10242
+# - Sowrirajan et al. 2020, *MoCo-CXR*, arXiv:2010.05352; Hassanpour et al. 2024, arXiv:2402.14611
+#   (collapse in medical MoCo)
