@@ -50,7 +50,8 @@ types: $(INSTALLED) ## mypy
 	$(BIN)/mypy
 
 unit: $(INSTALLED) ## tests of the package and of the sources of the book
-	$(BIN)/pytest tests --ignore tests/book/site --junitxml $(REPORTS)/unit.xml
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests --ignore tests/book/site -n 2 --dist loadscope \
+	  --junitxml $(REPORTS)/unit.xml
 
 nbval: $(INSTALLED) ## execute the chapters' notebooks and compare their outputs
 	$(BIN)/pytest chapters --nbval --nbval-current-env --nbval-cell-timeout 600 \
