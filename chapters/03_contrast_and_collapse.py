@@ -689,7 +689,7 @@ pd.DataFrame(compared).loc[numbers].astype(float).round(3)
 # %%
 source(barlow.cross_correlation, barlow.correlation_terms)
 
-# %% tags=["nbval-ignore-output"] mystnb={"image": {"alt": "BarlowTwins' two terms against training steps: the invariance term falls, the weighted redundancy term first rises from near zero and then falls slowly."}, "figure": {"caption": "BarlowTwins: the two terms of the loss.", "name": "fig-barlow-loss"}}
+# %% tags=["nbval-ignore-output"] mystnb={"image": {"alt": "BarlowTwins' two terms against training steps, both noisy: the invariance term falls in the first steps and then slowly, the weighted redundancy term jumps up from near zero and stays."}, "figure": {"caption": "BarlowTwins: the two terms of the loss.", "name": "fig-barlow-loss"}}
 run_barlow = course.trained("barlow")
 figures.loss_curves({"BarlowTwins": run_barlow.log()}, terms=["invariance", "redundancy"])
 
@@ -737,8 +737,8 @@ pd.DataFrame(summary).T.round(2)
 # should, and much else besides. The quickest way to agree about a radiograph is to say a few
 # robust things about it in many copies, some with the opposite sign; that is what the blocks and
 # stripes are, and the rank counts them. The redundancy term sees the copies (unlike the hinge, it
-# looks at *pairs* of dimensions) and takes them apart, but that is the slow part, and a quick run
-# ends long before it is done. The series trained for 200 epochs.
+# looks at *pairs* of dimensions), but in a quick run it gets no further than holding the balance:
+# taking the copies apart is the slow part. The series trained for 200 epochs.
 
 # %% [markdown]
 # ## All runs in one place
@@ -837,17 +837,16 @@ plt.show()
 # %% [markdown]
 # Now every part has a cause. InfoNCE alone keeps the eight directions that survive the
 # augmentation and lets go of the others: their noise hurts the positive pair more than their
-# signal helps. This is **dimensional collapse**, and no number of negatives prevents it. The
-# hinge changes nothing, because the sixteen outputs can all be alive while living on eight
-# directions. The covariance term does: it makes outputs differ. And with weak noise everywhere
-# nothing collapses at all. How strong is too strong?
+# signal helps. This is **dimensional collapse**: not a lack of negatives, but an augmentation
+# that is stronger than the signal. The hinge changes nothing, because the sixteen outputs can all
+# be alive while living on eight directions. The covariance term does: it makes outputs differ.
+# And with weak noise everywhere nothing collapses at all. How strong is too strong?
 
 # %% tags=["nbval-ignore-output"]
 strengths = [0.5, 0.75, 1.0, 1.25, 1.5, 2.0]
 ranks = [linear_system(torch.tensor([0.5] * 8 + [s] * 8))[0][-1] for s in strengths]
-pd.DataFrame(
-    {"noise std on eight directions": strengths, "effective rank after 300 steps": ranks}
-).round(1)
+table = {"noise std on eight directions": strengths, "effective rank after 300 steps": ranks}
+pd.DataFrame(table).round(2)
 
 # %% [markdown]
 # The signal has a standard deviation of 1. The rank gives way around the point where the
@@ -907,9 +906,10 @@ pd.DataFrame(
 # %% [markdown]
 # Memory is linear in the batch after all: half the batch, half the memory. The encoder of two
 # views of 512 radiographs keeps more than twice the 38.8 GB that the series estimated for a
-# ResNet-50, and at 256 even half precision stays above 22 GB, as its four failed attempts
-# confirm. (Encoder only, torchvision's ResNet, GB of 10⁹ bytes; head, optimiser and temporary
-# buffers come on top.) The series' way out, a ResNet-18 with gradient checkpointing, is sound.
+# ResNet-50, and at 256 even half precision fills a 22 GB card before head, optimiser and
+# temporary buffers are counted. Four failed attempts are no surprise. (Encoder only,
+# torchvision's ResNet, GB of 10⁹ bytes.) The series' way out, a ResNet-18 with gradient
+# checkpointing, is sound.
 
 # %% [markdown]
 # ## Take-away
@@ -977,7 +977,8 @@ pd.DataFrame(
 #    scxr collapse my_moco my_barlow
 #    ```
 #
-#    Then call `SpectrumWidget({"MoCo": Run.open("my_moco")})` and switch the centring.
+#    Then `from scxr.runs import Run`, call `SpectrumWidget({"MoCo": Run.open("my_moco")})`, and
+#    switch the centring.
 #
 # ## Further reading
 #
