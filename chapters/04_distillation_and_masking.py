@@ -466,8 +466,8 @@ display(figure)
 # 3. **the mask itself** changes the maps at visible positions, because the kernels see its zeros.
 #
 # Each can be measured: change one thing, see what else changes. We use an untrained ResNet-18,
-# 128-pixel radiographs and patches of 32, the smallest grid on which the sparse form works (the
-# deepest map has one position a patch).
+# 128-pixel radiographs and patches of 32, the smallest with which the sparse form works here: the
+# deepest map has one position a patch.
 
 
 # %%
@@ -587,11 +587,11 @@ plt.show()
 ReconstructionWidget.from_run(run_spark)
 
 # %% [markdown]
-# The heart, the spine, the diaphragm and the fields of the lungs come first, because they are
-# where the error is. A word of warning about what your eyes see: the network predicts each patch
-# in its *own* scale. Somebody has to tell the picture how bright every painted patch is, and the
-# view "composite" takes that from the hidden patch itself. It shows what the network drew with a
-# brightness that it could not know.
+# What comes out first are the outlines of lungs, heart and diaphragm; ribs and vessels stay
+# blurred in so short a run. A word of warning about what your eyes see: the network predicts each
+# patch in its *own* scale. Somebody has to tell the picture how bright every painted patch is,
+# and the view "composite" takes that from the hidden patch itself. It shows what the network drew
+# with a brightness that it could not know.
 
 # %% [markdown]
 # ## Where the seams come from
