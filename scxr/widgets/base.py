@@ -51,7 +51,7 @@ class CourseWidget(anywidget.AnyWidget):
 
     def describe(self) -> str:
         """The widget in a few sentences, for readers without JavaScript and for print."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} does not say what it shows.")
 
     def abilities(self) -> list[str]:
         """What the kernel can do beyond the saved state; the front end shows controls for it."""
