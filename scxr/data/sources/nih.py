@@ -24,6 +24,7 @@ NEEDED = ["Image Index", "Finding Labels", "Patient ID", "View Position"]
 FRAME = 1024.0  # boxes are given in pixels of the distributed files
 BOX_NAMES = {"Infiltrate": "Infiltration"}
 EXTRA = {"Patient Age": "age", "Patient Gender": "sex", "Follow-up #": "follow_up"}
+COLUMNS = [*NEEDED, *EXTRA]
 
 
 def nih(path: str | Path, labels: str | Path | None = None) -> Iterator[Record]:
@@ -45,7 +46,7 @@ def nih(path: str | Path, labels: str | Path | None = None) -> Iterator[Record]:
             hint = " unpack the .tar.gz archives first;"
         raise InputError(f"There is no PNG file below {root};{hint} check the path.")
     boxes = _boxes(root)
-    rows = (nih_record(row, boxes) for row in iterate(frame, [*NEEDED, *EXTRA]))
+    rows = (nih_record(row, boxes) for row in iterate(frame, COLUMNS))
     return chain(unreadable(broken), locate(rows, root, pictures, table))
 
 

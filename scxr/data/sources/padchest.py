@@ -30,6 +30,9 @@ EXTRA = {
     "Pediatric": "pediatric",
     "MethodLabel": "label_method",
 }
+DATES = ["StudyDate_DICOM", "PatientBirth"]
+COLUMNS = [*NEEDED, *EXTRA, *DATES]
+_joined = functools.lru_cache(maxsize=1 << 16)(join_findings)
 
 
 def padchest(
@@ -61,12 +64,17 @@ def padchest(
             return ""
         return f"images of projection {record.view or 'unknown'}, left out"
 
-    rows = (padchest_record(row) for row in iterate(frame, [*NEEDED, *EXTRA]))
+    rows = (padchest_record(row) for row in iterate(frame, COLUMNS))
     return chain(unreadable(broken), locate(rows, root, pictures, table, leave_out))
 
 
 def padchest_record(row: Mapping[str, str]) -> Record:
-    """One row of the table as a record without a file."""
+    """One row of the table as a record without a file.
+
+    Besides the columns of `EXTRA` it knows the `age` (the study's year minus that of birth) and how
+    many names were `listed`, blanks and repeats included: the series counts these, not the findings
+    that are left when the list is clean.
+    """
     names = parse_labels(row["Labels"])
     image = row["ImageID"].strip()
     patient = row["PatientID"].strip()
@@ -80,9 +88,13 @@ def padchest_record(row: Mapping[str, str]) -> Record:
         path=None,
         patient=patient or image,
         view=view_name(row["Projection"]),
-        findings=join_findings(names or ()),
+        findings=_joined(names or ()),
         hospital="PadChest",
-        extra={name: row[column].strip() for column, name in EXTRA.items() if column in row},
+        extra={
+            **{name: row[column].strip() for column, name in EXTRA.items() if column in row},
+            "age": _age(row.get("StudyDate_DICOM", ""), row.get("PatientBirth", "")),
+            "listed": str(len(_printed(row["Labels"]) or ())),
+        },
         note=note,
     )
 
@@ -90,10 +102,22 @@ def padchest_record(row: Mapping[str, str]) -> Record:
 @functools.lru_cache(maxsize=1 << 16)  # 160,861 rows hold 28,809 different lists
 def parse_labels(text: str) -> tuple[str, ...] | None:
     """The names in a printed Python list, without blanks and empty ones; None if it is no list."""
+    names = _printed(text)
+    return None if names is None else tuple(name.strip() for name in names if name.strip())
+
+
+def _age(study: str, birth: str) -> str:
+    """Years; empty where a date is missing. The day of birth is not published: one year off."""
+    study, birth = study.strip()[:4], birth.strip().removesuffix(".0")
+    return str(int(study) - int(birth)) if study.isdecimal() and birth.isdecimal() else ""
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _printed(text: str) -> tuple[str, ...] | None:
     try:
         names = ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         return None
-    return tuple(name.strip() for name in names if name.strip())
+    return tuple(names)

@@ -7,7 +7,7 @@ import gzip
 import io
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,14 @@ DELIMITERS = (",", ";", "\t", "|")
 TEXT_SUFFIXES = {".csv", ".tsv", ".txt", ".tab"}
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """All columns as text, blanks as empty strings, column names stripped.
+def read_table(path: Path, columns: Collection[str] | None = None) -> pd.DataFrame:
+    """All columns (or these, which is faster) as text, blanks as empty strings, names stripped.
 
     Raises `InputError` in one sentence for a table that is missing, empty or not a table.
     """
     if not path.is_file():
         raise InputError(f"There is no table {path}; check the path.")
-    frame = _parquet(path) if path.suffix.lower() == ".parquet" else _delimited(path)
+    frame = _parquet(path) if path.suffix.lower() == ".parquet" else _delimited(path, columns)
     names = [str(name).strip() for name in frame.columns]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
@@ -97,7 +97,7 @@ def _parquet(path: Path) -> pd.DataFrame:
     return frame.astype(object).where(frame.notna(), "").astype(str)
 
 
-def _delimited(path: Path) -> pd.DataFrame:
+def _delimited(path: Path, columns: Collection[str] | None) -> pd.DataFrame:
     text = _text(path)
     if not text.strip():
         raise InputError(f"The table {path} is empty.")
@@ -107,7 +107,7 @@ def _delimited(path: Path) -> pd.DataFrame:
     # The delimiter is the sign that cuts the header into most columns.
     delimiter = max(DELIMITERS, key=lambda sign: len(next(csv.reader([header], delimiter=sign))))
     try:
-        return _parse(text, delimiter)
+        return _parse(text, delimiter, columns)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, pd.errors.ParserWarning) as error:
         reason = " ".join(str(error).split()).removeprefix("Error tokenizing data. C error: ")
         raise InputError(
@@ -115,8 +115,10 @@ def _delimited(path: Path) -> pd.DataFrame:
         ) from error
 
 
-def _parse(text: str, delimiter: str) -> pd.DataFrame:
+def _parse(text: str, delimiter: str, columns: Collection[str] | None) -> pd.DataFrame:
     options: dict[str, Any] = {"sep": delimiter, "dtype": str, "keep_default_na": False}
+    if columns is not None:
+        options["usecols"] = lambda name: name.strip() in columns
     frame = pd.read_csv(io.StringIO(text), low_memory=False, **options)
     if isinstance(frame.index, pd.RangeIndex):
         return frame
