@@ -8,6 +8,8 @@ normalisation, and no augmentation can run after it by mistake.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import torch.nn.functional as F
 import torchvision
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from scxr.errors import InputError
 from scxr.seeds import seed_for
@@ -33,6 +36,9 @@ class Encoder(nn.Module):
         trunk: torchvision's ResNet; its stages are `trunk.layer1` to `trunk.layer4`.
         feature_dim: width of the pooled features.
         image_size: height and width of the pictures it is meant to see, pixels.
+        checkpointing: keep only what passes between residual blocks for the backward pass, and
+            compute the rest again there (`recomputed`). A way to train, no part of the network:
+            outputs, gradients and saved weights are the same with it.
     """
 
     mean: Tensor
@@ -53,6 +59,7 @@ class Encoder(nn.Module):
         }
         self.name, self.image_size = name, image_size
         self.feature_dim = RESNETS[name]
+        self.checkpointing = False
         self.trunk = getattr(torchvision.models, name)(weights=None)
         self.trunk.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
         nn.init.kaiming_normal_(self.trunk.conv1.weight, mode="fan_out", nonlinearity="relu")
@@ -73,17 +80,69 @@ class Encoder(nn.Module):
             images: (B, 1, H, W), in [0, 1] unless `normalised`.
         """
         x = images if normalised else self.normalise(images)
-        trunk = self.trunk
-        x = trunk.maxpool(trunk.relu(trunk.bn1(trunk.conv1(x))))
+        x = self.run(self._stem, x)
         maps = []
-        for stage in (trunk.layer1, trunk.layer2, trunk.layer3, trunk.layer4):
-            x = stage(x)
+        for stage in self.residual_stages():
+            if self.recomputes:
+                for block in stage:
+                    x = self.run(block, x)
+            else:  # as one module, so that hooks on a stage see its map
+                x = stage(x)
             maps.append(x)
         return maps
+
+    def residual_stages(self) -> list[nn.Sequential]:
+        """The four stages, shallow to deep; each is a sequence of residual blocks."""
+        trunk = self.trunk
+        return [trunk.layer1, trunk.layer2, trunk.layer3, trunk.layer4]
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether a pass at this moment would be checkpointed."""
+        return self.checkpointing and torch.is_grad_enabled()
+
+    def run(self, part: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """`part(x)`, for a part of this network; checkpointed where the encoder is."""
+        return recomputed(part, x, owner=self) if self.recomputes else part(x)
+
+    def _stem(self, x: Tensor) -> Tensor:
+        trunk = self.trunk
+        return trunk.maxpool(trunk.relu(trunk.bn1(trunk.conv1(x))))
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 1, H, W) in [0, 1] -> (B, feature_dim): the last stage, averaged over positions."""
         return self.stages(images)[-1].mean(dim=(2, 3))
+
+
+def recomputed(part: Callable[[Tensor], Tensor], x: Tensor, *, owner: nn.Module) -> Tensor:
+    """`part(x)`, of which only `x` is kept: the backward pass computes the rest a second time.
+
+    Activation checkpointing (Chen et al. 2016, arXiv:1604.06174). A second pass would move batch
+    norm's running statistics a second time, so it works on copies of the buffers.
+
+    Args:
+        owner: the module whose buffers `part` may change.
+    """
+    return checkpoint(
+        part,
+        x,
+        use_reentrant=False,
+        preserve_rng_state=False,  # nothing in a ResNet is random
+        context_fn=lambda: (nullcontext(), _buffers_untouched(owner)),
+    )
+
+
+@contextmanager
+def _buffers_untouched(module: nn.Module) -> Iterator[None]:
+    """Inside, `module` works on copies of its buffers; afterwards it has its own again."""
+    own = [(part, dict(part._buffers)) for part in module.modules() if part._buffers]
+    for part, buffers in own:
+        part._buffers.update({k: None if b is None else b.clone() for k, b in buffers.items()})
+    try:
+        yield
+    finally:
+        for part, buffers in own:
+            part._buffers.update(buffers)
 
 
 def build_encoder(

@@ -216,3 +216,66 @@ def test_files_that_are_no_encoder_are_refused(tmp_path, three_channels):
     write_encoder(file, encoder)
     file.write_bytes(file.read_bytes()[:-100])
     refused()
+
+
+# --- Checkpointing ------------------------------------------------------------------------------
+
+
+def trained_step(encoder, pictures, checkpointing: bool) -> dict[str, Tensor]:
+    """Gradients and buffers after a forward and a backward pass of two views."""
+    encoder.checkpointing = checkpointing
+    outputs = [encoder(pictures), encoder(pictures.flip(-1))]
+    (outputs[0] * outputs[1]).sum().backward()
+    gradients = {f"{n}.grad": p.grad for n, p in encoder.named_parameters()}
+    return gradients | dict(encoder.named_buffers())
+
+
+@pytest.mark.parametrize("name", list(RESNETS))
+def test_checkpointing_changes_no_gradient_and_moves_statistics_once(name, pictures):
+    plain = trained_step(build(name), pictures, checkpointing=False)
+    checkpointed = trained_step(build(name), pictures, checkpointing=True)
+    assert plain.keys() == checkpointed.keys()
+    assert plain["trunk.bn1.num_batches_tracked"] == 2
+    assert all(torch.equal(value, checkpointed[key]) for key, value in plain.items())
+
+
+def test_checkpointing_keeps_less_and_computes_twice(pictures):
+    def passes(checkpointing: bool) -> tuple[int, int]:
+        encoder, calls, kept = build(), [], {}
+        encoder.checkpointing = checkpointing
+        encoder.trunk.layer2[0].conv1.register_forward_hook(lambda *_: calls.append(1))
+
+        def pack(tensor: Tensor) -> Tensor:
+            kept[tensor.untyped_storage()._cdata] = tensor
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            features = encoder(pictures)
+        features.sum().backward()
+        return len(calls), sum(t.untyped_storage().nbytes() for t in kept.values())
+
+    (once, everything), (twice, boundaries) = passes(False), passes(True)
+    assert (once, twice) == (1, 2)
+    assert boundaries < everything / 3
+
+
+def test_a_recomputation_that_breaks_off_leaves_the_buffers_in_place(pictures):
+    encoder = build()
+    encoder.checkpointing = True
+    loss = encoder(pictures).sum()
+    own = {name: id(buffer) for name, buffer in encoder.named_buffers()}
+    hook = encoder.trunk.layer1[1].conv2.register_forward_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        loss.backward()
+    hook.remove()
+    assert {name: id(buffer) for name, buffer in encoder.named_buffers()} == own
+
+
+def test_without_gradients_nothing_is_checkpointed(pictures):
+    encoder = build().eval()
+    expected = encoder(pictures)
+    encoder.checkpointing = True
+    with torch.no_grad():
+        assert not encoder.recomputes
+        assert torch.equal(encoder(pictures), expected)
+    assert "checkpointing" not in encoder.config

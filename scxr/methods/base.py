@@ -40,6 +40,9 @@ class Settings:
     """SGD only."""
     clip: float | None = 3.0
     """Largest norm of the gradient."""
+    checkpointing: bool = False
+    """Compute the encoder's inner maps again in the backward pass instead of keeping them: the
+    same gradients for less memory and about a third more time."""
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
@@ -78,6 +81,7 @@ class Method(nn.Module):
     def __init__(self, encoder: Encoder, settings: Any) -> None:
         super().__init__()
         self.encoder = encoder
+        self.encoder.checkpointing = settings.checkpointing
         self.settings = settings
         self.progress = 0.0
         self.metrics: dict[str, Tensor] = {}

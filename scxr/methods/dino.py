@@ -171,6 +171,7 @@ class DINO(Method):
         s = settings
         self.student = Encoder(**encoder.config)
         self.student.load_state_dict(encoder.state_dict())
+        self.student.checkpointing = s.checkpointing
         self.student_head = PrototypeHead(
             encoder.feature_dim, s.hidden, s.bottleneck, s.prototypes, s.head_norm
         )

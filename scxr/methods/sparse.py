@@ -8,6 +8,8 @@ kernel slides over them.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -61,23 +63,28 @@ def sparse_stages(encoder: Encoder, images: Tensor, visible: Tensor) -> list[Ten
         at = visible_at(visible, y)
         return masked_batch_norm(norm, y * at, at)  # type: ignore[arg-type]
 
+    def stem(x: Tensor) -> Tensor:
+        x = trunk.maxpool(F.relu(conv_norm(trunk.conv1, trunk.bn1, x)))
+        return x * visible_at(visible, x)  # pooling reaches over the edge of a patch
+
+    def residual(block: nn.Module, x: Tensor) -> Tensor:
+        y = x
+        layers = [n for n in ("1", "2", "3") if hasattr(block, f"conv{n}")]
+        for n in layers:
+            y = conv_norm(getattr(block, f"conv{n}"), getattr(block, f"bn{n}"), y)
+            if n != layers[-1]:
+                y = F.relu(y)
+        shortcut = x
+        if block.downsample is not None:
+            shortcut = conv_norm(block.downsample[0], block.downsample[1], x)
+        return F.relu(y + shortcut)
+
     trunk = encoder.trunk
     x = encoder.normalise(images)
-    x = x * visible_at(visible, x)
-    x = trunk.maxpool(F.relu(conv_norm(trunk.conv1, trunk.bn1, x)))
-    x = x * visible_at(visible, x)  # pooling reaches over the edge of a patch
+    x = encoder.run(stem, x * visible_at(visible, x))
     maps = []
-    for stage in (trunk.layer1, trunk.layer2, trunk.layer3, trunk.layer4):
+    for stage in encoder.residual_stages():
         for block in stage:
-            y = x
-            layers = [n for n in ("1", "2", "3") if hasattr(block, f"conv{n}")]
-            for n in layers:
-                y = conv_norm(getattr(block, f"conv{n}"), getattr(block, f"bn{n}"), y)
-                if n != layers[-1]:
-                    y = F.relu(y)
-            shortcut = x
-            if block.downsample is not None:
-                shortcut = conv_norm(block.downsample[0], block.downsample[1], x)
-            x = F.relu(y + shortcut)
+            x = encoder.run(partial(residual, block), x)
         maps.append(x)
     return maps
