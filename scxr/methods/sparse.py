@@ -9,6 +9,7 @@ kernel slides over them.
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -67,7 +68,7 @@ def sparse_stages(encoder: Encoder, images: Tensor, visible: Tensor) -> list[Ten
         x = trunk.maxpool(F.relu(conv_norm(trunk.conv1, trunk.bn1, x)))
         return x * visible_at(visible, x)  # pooling reaches over the edge of a patch
 
-    def residual(block: nn.Module, x: Tensor) -> Tensor:
+    def residual(block: Any, x: Tensor) -> Tensor:
         y = x
         layers = [n for n in ("1", "2", "3") if hasattr(block, f"conv{n}")]
         for n in layers:
