@@ -9,7 +9,8 @@ from scxr.methods.base import Method, Settings
 from scxr.methods.dino import DINO
 from scxr.methods.moco import MoCo
 from scxr.methods.spark import SparK
+from scxr.methods.vicreg import VICReg
 
-METHODS: dict[str, type[Method]] = {m.name: m for m in (MoCo, BarlowTwins, DINO, SparK)}
+METHODS: dict[str, type[Method]] = {m.name: m for m in (MoCo, BarlowTwins, VICReg, DINO, SparK)}
 
 __all__ = ["METHODS", "Method", "Settings"]

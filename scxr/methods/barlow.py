@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from scxr.augment import Augmentation
+from scxr.distributed import mean_over_processes
 from scxr.encoders import Encoder
 from scxr.methods.base import QUICK_VIEWS, Method, Settings, full_precision
 from scxr.methods.heads import mlp
@@ -20,7 +21,8 @@ def cross_correlation(z1: Tensor, z2: Tensor) -> Tensor:
     """Correlation over the batch of every dimension of `z1` with every dimension of `z2`.
 
     Uses the BIASED variance (and batch norm's 1e-5), as the paper's affine-free batch norm does;
-    with the unbiased one, identical views would not give ones on the diagonal.
+    with the unbiased one, identical views would not give ones on the diagonal. Over several
+    processes it is the correlation over all their images, and gradients reach all of them.
 
     Args:
         z1, z2: (B, d), projections of two views.
@@ -30,9 +32,11 @@ def cross_correlation(z1: Tensor, z2: Tensor) -> Tensor:
     """
 
     def standardise(z: Tensor) -> Tensor:
-        return (z - z.mean(dim=0)) / torch.sqrt(z.var(dim=0, correction=0) + 1e-5)
+        centred = z - mean_over_processes(z.mean(dim=0))
+        variance = mean_over_processes(centred.pow(2).mean(dim=0))
+        return centred * torch.rsqrt(variance + 1e-5)
 
-    return standardise(z1).T @ standardise(z2) / len(z1)
+    return mean_over_processes(standardise(z1).T @ standardise(z2) / len(z1))
 
 
 def correlation_terms(correlation: Tensor) -> tuple[Tensor, Tensor]:

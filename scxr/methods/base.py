@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from scxr.augment import Augmentation, augment
+from scxr.augment import Augmentation, apply, draw
+from scxr.distributed import processes, rank
 from scxr.encoders import Encoder
 from scxr.errors import InputError
 
@@ -70,6 +71,7 @@ class Method(nn.Module):
         progress: share of training that is done, in [0, 1); the loop sets it before every step,
             and schedules (EMA, temperatures) read it.
         metrics: numbers worth logging that are no part of the loss, from the last forward pass.
+        control_every: steps between two calls of `hold_rank`; None where nothing is controlled.
     """
 
     name: ClassVar[str]
@@ -85,6 +87,7 @@ class Method(nn.Module):
         self.settings = settings
         self.progress = 0.0
         self.metrics: dict[str, Tensor] = {}
+        self.control_every: int | None = None
 
     def views(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
         """What the method looks at: by default two random views of every image.
@@ -95,8 +98,8 @@ class Method(nn.Module):
         Returns:
             Tensors whose first dimension is B.
         """
-        size, settings = self.settings.image_size, self.settings.augmentation
-        return [augment(images, settings, size, generator) for _ in range(2)]
+        s = self.settings
+        return [random_view(images, s.augmentation, s.image_size, generator) for _ in range(2)]
 
     def forward(self, views: list[Tensor]) -> dict[str, Tensor]:
         """Loss terms by name, each a scalar; their sum is the loss."""
@@ -105,9 +108,28 @@ class Method(nn.Module):
     def after_step(self) -> None:
         """Called after the optimiser's step: EMA, queue, centre."""
 
+    def hold_rank(self, rank: float) -> None:
+        """Told the effective rank of the encoder's features every `control_every` steps."""
+
     def snapshot(self, images: Tensor) -> dict[str, Tensor]:
         """Small tensors worth keeping from this moment of training, for fixed `images`."""
         return {}
+
+
+def random_view(
+    images: Tensor, settings: Augmentation, size: int, generator: torch.Generator
+) -> Tensor:
+    """As `scxr.augment.augment`; processes that share a batch each compute their part of one draw.
+
+    The views of a step are then the same however many processes compute them (but for the noise,
+    which each draws afresh).
+    """
+    n = len(images)
+    drawn = draw(settings, n * processes(), generator)
+    if processes() > 1:
+        drawn = drawn.select(torch.arange(n * rank(), n * (rank() + 1)))
+        drawn = replace(drawn, noise_seed=drawn.noise_seed + rank())
+    return apply(images, drawn, size)
 
 
 def full_precision(like: Tensor) -> AbstractContextManager[None]:

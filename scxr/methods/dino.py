@@ -14,11 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from scxr.augment import Augmentation, augment
+from scxr.augment import Augmentation
+from scxr.distributed import gather, mean_over_processes
 from scxr.encoders import Encoder
 from scxr.errors import InputError
 from scxr.methods import ema
-from scxr.methods.base import QUICK_VIEWS, Method, Settings, full_precision
+from scxr.methods.base import QUICK_VIEWS, Method, Settings, full_precision, random_view
 from scxr.methods.heads import PrototypeHead
 
 
@@ -37,7 +38,7 @@ def sinkhorn_targets(teacher: Tensor, temperature: float, iterations: int = 3) -
     """Assignments that use every prototype equally over the batch.
 
     Rows and columns of exp(teacher / temperature) are scaled in turn until every image has mass
-    1 and every prototype mass B / K.
+    1 and every prototype mass B / K; with several processes, B counts all their images.
 
     Args:
         teacher: (B, K) outputs.
@@ -46,12 +47,13 @@ def sinkhorn_targets(teacher: Tensor, temperature: float, iterations: int = 3) -
         (B, K), rows sum to one.
     """
     scores = teacher / temperature
-    q = torch.exp(scores - scores.max())
-    batch, prototypes = q.shape
+    q = torch.exp(scores - gather(scores.max()[None]).max())  # one offset for all: no overflow
+    prototypes = q.shape[1]
     for _ in range(iterations):
-        q = q / q.sum(dim=0, keepdim=True).clamp(min=1e-30) / prototypes
-        q = q / q.sum(dim=1, keepdim=True) / batch
-    return q * batch
+        share = mean_over_processes(q.mean(dim=0, keepdim=True))
+        q = q / share.clamp(min=1e-30) / prototypes
+        q = q / q.sum(dim=1, keepdim=True)
+    return q
 
 
 def cross_view_entropy(
@@ -124,42 +126,69 @@ class DINOSettings(Settings):
     augmentation: Augmentation = field(default_factory=lambda: QUICK_VIEWS)
 
 
+QUICK = DINOSettings(steps=110, lr=1e-3, weight_decay=0.04)
+
+# As the series ran it (K = 256 in its code, the teacher's temperature going DOWN, no local crops,
+# no frozen layer); chapter 4 puts the official settings beside it.
+SERIES = DINOSettings(
+    backbone="resnet50",
+    image_size=224,
+    batch_size=64,
+    epochs=100,
+    lr=5e-4,
+    warmup=10 / 100,
+    weight_decay=0.04,
+    prototypes=256,
+    hidden=2048,
+    bottleneck=256,
+    head_norm=False,
+    teacher_temperature=(0.07, 0.04),
+    teacher_momentum=0.99,
+    centring="centre",
+    centre_momentum=0.99,
+    frozen_prototypes=0.0,
+    augmentation=Augmentation(
+        crop_scale=(0.4, 1.0),
+        brightness=0.8,
+        contrast=0.8,
+        blur_sigma=(0.1, 2.0),
+        blur_kernel=23,
+        noise_std=0.1,
+    ),
+)
+
+# The official code's defaults with its advice for ResNet-50 (facebookresearch/dino, README).
+PAPER = replace(
+    SERIES,
+    batch_size=512,
+    optimizer="sgd",
+    lr=0.06,
+    weight_decay=1e-4,
+    prototypes=65_536,
+    teacher_temperature=(0.04, 0.04),
+    teacher_momentum=0.996,
+    centre_momentum=0.9,
+    frozen_prototypes=1 / 100,
+    local_crops=8,
+    local_size=96,
+    local_scale=(0.05, 0.14),
+    augmentation=replace(
+        SERIES.augmentation,
+        crop_scale=(0.14, 1.0),
+        rotation=0.0,
+        brightness=0.4,
+        contrast=0.4,
+        noise_std=0.0,
+    ),
+)
+
+
 class DINO(Method):
     """Self-distillation without labels and without negatives."""
 
     name = "dino"
     title = "DINO"
-    presets = {
-        "quick": DINOSettings(steps=110, lr=1e-3, weight_decay=0.04),
-        # As the series ran it (K = 256 in its code, the teacher's temperature going DOWN, no local
-        # crops, no frozen layer); chapter 4 puts the official settings beside it.
-        "full": DINOSettings(
-            backbone="resnet50",
-            image_size=224,
-            batch_size=64,
-            epochs=100,
-            lr=5e-4,
-            warmup=10 / 100,
-            weight_decay=0.04,
-            prototypes=256,
-            hidden=2048,
-            bottleneck=256,
-            head_norm=False,
-            teacher_temperature=(0.07, 0.04),
-            teacher_momentum=0.99,
-            centring="centre",
-            centre_momentum=0.99,
-            frozen_prototypes=0.0,
-            augmentation=Augmentation(
-                crop_scale=(0.4, 1.0),
-                brightness=0.8,
-                contrast=0.8,
-                blur_sigma=(0.1, 2.0),
-                blur_kernel=23,
-                noise_std=0.1,
-            ),
-        ),
-    }
+    presets = {"quick": QUICK, "full": SERIES, "paper": PAPER}
     settings: DINOSettings
     centre: Tensor
 
@@ -183,7 +212,7 @@ class DINO(Method):
     def views(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
         s = self.settings
         local = replace(s.augmentation, crop_scale=s.local_scale)
-        small = [augment(images, local, s.local_size, generator) for _ in range(s.local_crops)]
+        small = [random_view(images, local, s.local_size, generator) for _ in range(s.local_crops)]
         return super().views(images, generator) + small
 
     def forward(self, views: list[Tensor]) -> dict[str, Tensor]:
@@ -201,7 +230,7 @@ class DINO(Method):
         with full_precision(teacher):
             targets = self._targets(teacher)
             self._observe(targets)
-            self._teacher_mean = teacher.mean(dim=0)
+            self._teacher_mean = mean_over_processes(teacher.mean(dim=0))
             loss = cross_view_entropy(student, list(targets.chunk(2)), s.student_temperature)
         return {"cross_entropy": loss}
 

@@ -1,76 +1,87 @@
 """MoCo v2: find your other view among thousands of strangers.
 
 He et al. 2019, arXiv:1911.05722 (queue and momentum encoder); Chen et al. 2020, arXiv:2003.04297
-(MLP head, stronger augmentation). The optional variance term is one third of VICReg, Bardes et
-al. 2021, arXiv:2105.04906.
+(MLP head, stronger augmentation). The optional variance and covariance terms are two thirds of
+VICReg (see `regularisation`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from scxr.augment import Augmentation
-from scxr.encoders import Encoder
+from scxr.distributed import gather, processes, rank
+from scxr.encoders import Encoder, resize
 from scxr.errors import InputError
 from scxr.methods import ema
-from scxr.methods.base import QUICK_VIEWS, Method, Settings, full_precision
+from scxr.methods.base import QUICK_VIEWS, Method, full_precision
 from scxr.methods.heads import mlp
+from scxr.methods.regularisation import RegularisedSettings, Regulariser, variance_hinge
+
+__all__ = ["MoCo", "MoCoSettings", "contrastive_logits", "info_nce", "variance_hinge"]
 
 
 def contrastive_logits(
-    q: Tensor, k: Tensor, queue: Tensor, temperature: float, *, in_batch: bool = False
+    q: Tensor,
+    k: Tensor,
+    queue: Tensor,
+    temperature: float,
+    *,
+    in_batch: bool = False,
+    mask_own_key: bool = True,
+    first: int = 0,
 ) -> Tensor:
     """Similarity of every query to its own key (column 0) and to the negatives, over temperature.
 
     Args:
-        q, k: (B, d), unit length; row i of both is the same image.
+        q: (B, d), unit length.
+        k: (B, d), unit length; row i is the key of query i. Over several processes, the keys of
+            all of them, (B * processes, d), of which this process's begin at row `first`.
         queue: (K, d), unit length: keys of earlier batches.
         in_batch: use the other images' keys of this batch as negatives too.
+        mask_own_key: leave a query's own key out of the in-batch negatives; without it the query
+            is pushed away from what it is pulled to.
 
     Returns:
-        (B, 1 + K), or (B, 1 + K + B) when `in_batch`; a query's own key counts once.
+        (B, 1 + K), or (B, 1 + K + rows of k) when `in_batch`.
     """
-    positive = (q * k).sum(dim=1, keepdim=True)
+    positive = (q * k[first : first + len(q)]).sum(dim=1, keepdim=True)
     negatives = [q @ queue.T]
     if in_batch:
         others = q @ k.T
-        own = torch.eye(len(q), dtype=torch.bool, device=q.device)
-        negatives.append(others.masked_fill(own, float("-inf")))
+        if mask_own_key:
+            own = torch.arange(len(q), device=q.device)[:, None] + first
+            others = others.masked_fill(own == torch.arange(len(k), device=q.device), -torch.inf)
+        negatives.append(others)
     return torch.cat([positive, *negatives], dim=1) / temperature
 
 
 def info_nce(
-    q: Tensor, k: Tensor, queue: Tensor, temperature: float, *, in_batch: bool = False
+    q: Tensor,
+    k: Tensor,
+    queue: Tensor,
+    temperature: float,
+    *,
+    in_batch: bool = False,
+    mask_own_key: bool = True,
 ) -> Tensor:
     """InfoNCE (van den Oord et al. 2018, arXiv:1807.03748): cross-entropy of "which is my key?".
 
     ln(1 + K) when everything looks the same, 0 when every query is certain of its key.
     Arguments as in `contrastive_logits`; returns a scalar, the mean over the batch.
     """
-    logits = contrastive_logits(q, k, queue, temperature, in_batch=in_batch)
+    logits = contrastive_logits(
+        q, k, queue, temperature, in_batch=in_batch, mask_own_key=mask_own_key
+    )
     return F.cross_entropy(logits, torch.zeros(len(q), dtype=torch.long, device=q.device))
 
 
-def variance_hinge(z: Tensor, target: float = 1.0) -> Tensor:
-    """VICReg's variance term: how far the dimensions' standard deviations fall short of `target`.
-
-    Args:
-        z: (B, d), not normalised.
-
-    Returns:
-        Scalar: mean over dimensions of max(0, target - std), with the unbiased variance and
-        VICReg's 1e-4 under the root.
-    """
-    std = torch.sqrt(z.var(dim=0) + 1e-4)
-    return F.relu(target - std).mean()
-
-
 @dataclass(frozen=True, kw_only=True)
-class MoCoSettings(Settings):
+class MoCoSettings(RegularisedSettings):
     """MoCo's own settings."""
 
     projection: int = 128
@@ -79,10 +90,66 @@ class MoCoSettings(Settings):
     """Batch norm in the head; MoCo v2 has none, but short runs need it."""
     queue_size: int = 512
     in_batch_negatives: bool = True
+    mask_own_key: bool = True
+    """Leave the own key out of the in-batch negatives."""
     temperature: float = 0.1
     key_momentum: float = 0.9
-    variance_weight: float = 0.0
-    """Weight of `variance_hinge` on the queries before normalisation; 0 = plain MoCo v2."""
+    norm_splits: int = 1
+    """Equal parts of the batch that batch norm sees one by one; from 2 on, keys are shuffled
+    among them, so that no query shares its statistics with its key (the paper's shuffling BN)."""
+    regularise: str = "views"
+    """What the variance and covariance terms see: the queries' "views" (as in the series) or the
+    "clean" pictures, where augmentation cannot feign variety."""
+
+
+QUICK = MoCoSettings(steps=160, augmentation=QUICK_VIEWS)
+
+# The series' recipe: protocol and learning rate for ResNet-50 on one 24 GB card.
+SERIES = MoCoSettings(
+    backbone="resnet50",
+    image_size=224,
+    batch_size=384,
+    epochs=800,
+    optimizer="sgd",
+    lr=0.045,
+    warmup=10 / 800,
+    weight_decay=1e-4,
+    head_norm=False,
+    queue_size=65_536,
+    in_batch_negatives=False,
+    temperature=0.07,
+    key_momentum=0.999,
+    variance_weight=1.0,
+    augmentation=Augmentation(
+        crop_scale=(0.08, 1.0),
+        brightness=0.8,
+        contrast=0.8,
+        blur_sigma=(0.1, 2.0),
+        blur_kernel=9,
+        noise_std=0.1,
+    ),
+)
+
+# MoCo v2 as published, for ImageNet on eight devices of 32 images; colour has no counterpart here.
+PAPER = replace(
+    SERIES,
+    batch_size=256,
+    epochs=200,
+    lr=0.03,
+    warmup=0.0,
+    clip=None,
+    temperature=0.2,
+    variance_weight=0.0,
+    norm_splits=8,
+    augmentation=replace(
+        SERIES.augmentation,
+        crop_scale=(0.2, 1.0),
+        rotation=0.0,
+        brightness=0.4,
+        contrast=0.4,
+        noise_std=0.0,
+    ),
+)
 
 
 class MoCo(Method):
@@ -90,73 +157,109 @@ class MoCo(Method):
 
     name = "moco"
     title = "MoCo v2"
-    presets = {
-        "quick": MoCoSettings(
-            steps=160,
-            augmentation=QUICK_VIEWS,
-        ),
-        # The series' recipe: protocol and learning rate for ResNet-50 on one 24 GB card.
-        "full": MoCoSettings(
-            backbone="resnet50",
-            image_size=224,
-            batch_size=384,
-            epochs=800,
-            optimizer="sgd",
-            lr=0.045,
-            warmup=10 / 800,
-            weight_decay=1e-4,
-            head_norm=False,
-            queue_size=65_536,
-            in_batch_negatives=False,
-            temperature=0.07,
-            key_momentum=0.999,
-            variance_weight=1.0,
-            augmentation=Augmentation(
-                crop_scale=(0.08, 1.0),
-                brightness=0.8,
-                contrast=0.8,
-                blur_sigma=(0.1, 2.0),
-                blur_kernel=9,
-                noise_std=0.1,
-            ),
-        ),
-    }
+    presets = {"quick": QUICK, "full": SERIES, "paper": PAPER}
     settings: MoCoSettings
     queue: Tensor
     queue_start: Tensor
 
     def __init__(self, encoder: Encoder, settings: MoCoSettings) -> None:
         super().__init__(encoder, settings)
-        if settings.queue_size < settings.batch_size:
+        s = settings
+        if s.queue_size < s.batch_size:
             raise InputError(
-                f"queue_size {settings.queue_size} is smaller than batch_size "
-                f"{settings.batch_size}: the queue must hold at least one batch of keys."
+                f"queue_size {s.queue_size} is smaller than batch_size {s.batch_size}: the queue "
+                f"must hold at least one batch of keys."
             )
-        width, dim = encoder.feature_dim, settings.projection
-        self.head = mlp(width, width, dim, norm=settings.head_norm)
+        if s.norm_splits < 1 or s.batch_size % s.norm_splits:
+            raise InputError(
+                f"norm_splits {s.norm_splits} does not cut a batch of {s.batch_size} into equal "
+                f"parts."
+            )
+        if s.regularise not in ("views", "clean"):
+            raise InputError(f"regularise is {s.regularise!r}: choose views or clean.")
+        width, dim = encoder.feature_dim, s.projection
+        self.head = mlp(width, width, dim, norm=s.head_norm)
         self.key_encoder = ema.frozen_copy(encoder)
         self.key_head = ema.frozen_copy(self.head)
-        self.register_buffer("queue", F.normalize(torch.randn(settings.queue_size, dim), dim=1))
+        self.regulariser = Regulariser(s)
+        self.control_every = s.control_every if s.control == "rank" else None
+        self.register_buffer("queue", F.normalize(torch.randn(s.queue_size, dim), dim=1))
         self.register_buffer("queue_start", torch.zeros((), dtype=torch.long))
         self._keys: Tensor | None = None
 
+    def views(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
+        """Query's and key's view (B, 1, h, h); then, where the settings ask for them, the clean
+        pictures, and the order (B over all processes,) in which keys are shuffled."""
+        s = self.settings
+        views = super().views(images, generator)
+        if s.regularise == "clean":
+            views.append(resize(images, s.image_size))
+        if s.norm_splits * processes() > 1:
+            views.append(torch.randperm(len(images) * processes(), generator=generator))
+        return views
+
     def forward(self, views: list[Tensor]) -> dict[str, Tensor]:
-        query_view, key_view = views
-        z = self.head(self.encoder(query_view))
-        with torch.no_grad():
-            k = self.key_head(self.key_encoder(key_view))
+        query_view, key_view, *more = views
+        s = self.settings
+        z = self._project(query_view)
+        regularised = self._project(more.pop(0)) if s.regularise == "clean" else z
+        k = self._keys_of(key_view, more[0] if more else None)
         with full_precision(z):
-            q, k = F.normalize(z.float(), dim=1), F.normalize(k.float(), dim=1)
-            s = self.settings
-            arguments = (q, k, self.queue, s.temperature)
-            terms = {"info_nce": info_nce(*arguments, in_batch=s.in_batch_negatives)}
-            if s.variance_weight > 0:
-                terms["variance"] = s.variance_weight * variance_hinge(z.float())
-            with torch.no_grad():
-                logits = contrastive_logits(*arguments, in_batch=s.in_batch_negatives)
-                self.metrics = {"retrieval": (logits.argmax(dim=1) == 0).float().mean()}
+            q = F.normalize(z.float(), dim=1)
+            first = rank() * len(q)
+            logits = contrastive_logits(
+                q,
+                k,
+                self.queue,
+                s.temperature,
+                in_batch=s.in_batch_negatives,
+                mask_own_key=s.mask_own_key,
+                first=first,
+            )
+            terms = {"info_nce": F.cross_entropy(logits, torch.zeros_like(logits[:, 0]).long())}
+            terms |= self.regulariser(regularised.float())
+        self._measure(q.detach(), k, logits.detach(), first)
         self._keys = k
         return terms
+
+    def _project(self, view: Tensor) -> Tensor:
+        """(B, 1, h, h) -> (B, d), with batch norm over `norm_splits` parts one by one."""
+        parts = view.chunk(self.settings.norm_splits)
+        return torch.cat([self.head(self.encoder(part)) for part in parts])
+
+    @torch.no_grad()
+    def _keys_of(self, view: Tensor, order: Tensor | None) -> Tensor:
+        """Keys (B over all processes, d) of unit length, encoded in the company that `order` deals.
+
+        Batch norm lets an image know who else is in its batch. Were a query and its key normalised
+        in the same company, the network could match companies instead of images.
+        """
+        if order is None:
+            return F.normalize(self.key_head(self.key_encoder(view)).float(), dim=1)
+        order = order.to(view.device)
+        pictures = gather(view)[order].chunk(processes())[rank()]
+        parts = pictures.chunk(self.settings.norm_splits)
+        k = torch.cat([self.key_head(self.key_encoder(part)) for part in parts])
+        shuffled = gather(F.normalize(k.float(), dim=1))
+        return torch.empty_like(shuffled).index_copy_(0, order, shuffled)
+
+    @torch.no_grad()
+    def _measure(self, q: Tensor, k: Tensor, logits: Tensor, first: int) -> None:
+        """How often a query ranks its key first: among all negatives, and among FRESH ones alone.
+
+        The queue's keys come from an older encoder; a query can tell its key by its age. Where
+        `retrieval` rises and `fresh_retrieval` does not, that is what happened.
+        """
+        fresh = (q @ k.T).argmax(dim=1) == torch.arange(len(q), device=q.device) + first
+        self.metrics = {
+            "retrieval": (logits.argmax(dim=1) == 0).float().mean(),
+            "fresh_retrieval": fresh.float().mean(),
+        }
+        if self.settings.control == "rank":
+            self.metrics["strength"] = self.regulariser.strength.clone()
+
+    def hold_rank(self, rank: float) -> None:
+        self.regulariser.hold(rank)
 
     def after_step(self) -> None:
         # After the step is before the next keys: the paper's order. The keys enter the queue only

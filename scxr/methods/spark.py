@@ -7,18 +7,19 @@ short cut); "sparse" masks after every layer, as the paper does (see `sparse`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scxr.augment import Augmentation, augment
+from scxr.augment import Augmentation
+from scxr.distributed import processes, rank
 from scxr.encoders import Encoder
 from scxr.errors import InputError
-from scxr.methods.base import Method, Settings, full_precision
-from scxr.methods.sparse import sparse_stages, visible_at
+from scxr.methods.base import Method, Settings, full_precision, random_view
+from scxr.methods.sparse import masked_batch_norm, sparse_stages, visible_at
 from scxr.seeds import generator as named_generator
 
 
@@ -120,33 +121,49 @@ def _conv_norm_relu(inputs: int, outputs: int) -> nn.Sequential:
     )
 
 
+QUICK = SparKSettings(steps=130, lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05)
+
+SERIES = SparKSettings(
+    backbone="resnet50",
+    image_size=224,
+    batch_size=256,
+    epochs=200,
+    lr=3e-4,
+    warmup=20 / 200,
+    weight_decay=0.05,
+    betas=(0.9, 0.95),
+    patch_size=32,
+    decoder_width=256,
+    augmentation=Augmentation(
+        crop_scale=(0.2, 1.0),
+        brightness=0.8,
+        contrast=0.8,
+        blur_p=0.0,
+        noise_std=0.05,
+    ),
+)
+
+# The paper's form and views on the series' budget; AdamW stands in for the paper's LAMB.
+PAPER = replace(
+    SERIES,
+    form="sparse",
+    augmentation=replace(
+        SERIES.augmentation,
+        crop_scale=(0.67, 1.0),
+        rotation=0.0,
+        brightness=0.0,
+        contrast=0.0,
+        noise_std=0.0,
+    ),
+)
+
+
 class SparK(Method):
     """Reconstruct what was hidden; no views to compare, so nothing is made invariant."""
 
     name = "spark"
     title = "SparK"
-    presets = {
-        "quick": SparKSettings(steps=130, lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05),
-        "full": SparKSettings(
-            backbone="resnet50",
-            image_size=224,
-            batch_size=256,
-            epochs=200,
-            lr=3e-4,
-            warmup=20 / 200,
-            weight_decay=0.05,
-            betas=(0.9, 0.95),
-            patch_size=32,
-            decoder_width=256,
-            augmentation=Augmentation(
-                crop_scale=(0.2, 1.0),
-                brightness=0.8,
-                contrast=0.8,
-                blur_p=0.0,
-                noise_std=0.05,
-            ),
-        ),
-    }
+    presets = {"quick": QUICK, "full": SERIES, "paper": PAPER}
     settings: SparKSettings
 
     def __init__(self, encoder: Encoder, settings: SparKSettings) -> None:
@@ -173,14 +190,18 @@ class SparK(Method):
         channels = [encoder.feature_dim // 2**i for i in (3, 2, 1, 0)]
         self.decoder = Decoder(channels, s.decoder_width, upsampling)
         self.mask_tokens = nn.ParameterList(
-            nn.Parameter(torch.randn(1, c, 1, 1) * 0.02) for c in channels if s.form == "sparse"
+            nn.Parameter(torch.randn(c) * 0.02) for c in channels if s.form == "sparse"
+        )
+        self.densify_norms = nn.ModuleList(
+            nn.BatchNorm2d(c) for c in channels if s.form == "sparse"
         )
 
     def views(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
         """One augmented picture (B, 1, H, H), and its mask (B, grid, grid), True = masked."""
         s = self.settings
-        mask = random_mask(len(images), self.grid, s.mask_ratio, generator)
-        view = augment(images, s.augmentation, s.image_size, generator)
+        masks = random_mask(len(images) * processes(), self.grid, s.mask_ratio, generator)
+        mask = masks.chunk(processes())[rank()]
+        view = random_view(images, s.augmentation, s.image_size, generator)
         return [view, mask.to(images.device)]
 
     def forward(self, views: list[Tensor]) -> dict[str, Tensor]:
@@ -204,15 +225,25 @@ class SparK(Method):
         """
         visible = (~mask[:, None]).to(images.dtype)
         if self.settings.form == "sparse":
-            maps = sparse_stages(self.encoder, images, visible)
             maps = [
-                torch.where(visible_at(visible, m).bool(), m, token.to(m.dtype))
-                for m, token in zip(maps, self.mask_tokens, strict=True)
+                self._densified(stage, visible_at(visible, stage), norm, token)
+                for stage, norm, token in zip(
+                    sparse_stages(self.encoder, images, visible),
+                    self.densify_norms,
+                    self.mask_tokens,
+                    strict=True,
+                )
             ]
         else:
             x = self.encoder.normalise(images)
             maps = self.encoder.stages(x * visible_at(visible, x), normalised=True)
         return self.decoder(maps)
+
+    @staticmethod
+    def _densified(stage: Tensor, visible: Tensor, norm: nn.Module, token: Tensor) -> Tensor:
+        """A sparse map, normalised over what is visible, its holes filled with the mask token."""
+        normed = masked_batch_norm(norm, stage, visible)  # type: ignore[arg-type]
+        return torch.where(visible.bool(), normed, token[:, None, None].to(normed.dtype))
 
     @torch.no_grad()
     def snapshot(self, images: Tensor) -> dict[str, Tensor]:

@@ -229,3 +229,88 @@ def test_retrieval_is_a_share_of_the_batch(encoder, pictures):
 def test_a_queue_smaller_than_a_batch_is_refused(encoder):
     with pytest.raises(InputError, match="queue_size 3 is smaller than batch_size 4"):
         MoCo(encoder, small(queue_size=3))
+
+
+# --- batch norm's company, clean pictures, fresh keys --------------------------------------------
+
+
+def test_an_unmasked_own_key_is_a_negative_too(normal):
+    q, k, queue = (unit(normal(n, 5, name=s)) for n, s in ((3, "q"), (3, "k"), (4, "queue")))
+    masked = contrastive_logits(q, k, queue, 0.2, in_batch=True)
+    bare = contrastive_logits(q, k, queue, 0.2, in_batch=True, mask_own_key=False)
+    own = torch.eye(3, dtype=torch.bool)
+    torch.testing.assert_close(bare[:, 5:][own], bare[:, 0])
+    torch.testing.assert_close(bare[:, 5:][~own], masked[:, 5:][~own])
+
+
+def test_keys_of_other_processes_are_negatives(normal):
+    q, k = unit(normal(2, 5, name="q")), unit(normal(6, 5, name="k"))
+    queue = unit(normal(4, 5, name="queue"))
+    logits = contrastive_logits(q, k, queue, 0.2, in_batch=True, first=2)
+    strangers = torch.cat([queue, k[:2], k[4:]])
+    alone = contrastive_logits(q, k[2:4], strangers, 0.2, in_batch=True)
+    assert logits.shape == (2, 1 + 4 + 6)
+    torch.testing.assert_close(logits.logsumexp(1), alone.logsumexp(1))
+    torch.testing.assert_close(logits[:, 0], alone[:, 0])
+
+
+def test_split_batch_norm_sees_each_part_alone(encoder, pictures):
+    moco = MoCo(encoder, small(norm_splits=2))
+    view = pictures(4)
+    expected = torch.cat([moco.head(moco.encoder(part)) for part in view.split(2)])
+    torch.testing.assert_close(moco._project(view), expected)
+    assert not torch.allclose(moco._project(view), moco.head(moco.encoder(view)), atol=1e-3)
+
+
+def test_keys_are_normalised_in_the_company_that_the_order_deals(encoder, pictures):
+    moco = MoCo(encoder, small(norm_splits=2))
+    view, order = pictures(4), torch.tensor([2, 0, 3, 1])
+    keys = moco._keys_of(view, order)
+    with torch.no_grad():
+        for company in ([2, 0], [3, 1]):
+            expected = unit(moco.key_head(moco.key_encoder(view[company])))
+            torch.testing.assert_close(keys[company], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_views_bring_an_order_only_where_batch_norm_is_split(encoder, pictures):
+    from scxr.seeds import generator
+
+    assert len(MoCo(encoder, small()).views(pictures(4), generator(0, "v"))) == 2
+    *_, order = MoCo(encoder, small(norm_splits=4)).views(pictures(4), generator(0, "v"))
+    assert sorted(order.tolist()) == [0, 1, 2, 3]
+
+
+def test_the_clean_pictures_feed_the_variance_term(encoder, pictures):
+    from scxr.seeds import generator
+
+    moco = MoCo(encoder, small(variance_weight=1.0, regularise="clean")).eval()
+    images = pictures(4, 48)
+    views = moco.views(images, generator(0, "v"))
+    shrunk = torch.nn.functional.interpolate(images, (32, 32), mode="bilinear", antialias=True)
+    torch.testing.assert_close(views[2], shrunk)
+    with torch.no_grad():
+        expected = variance_hinge(moco.head(moco.encoder(shrunk)))
+    assert moco(views)["variance"].item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+def test_a_stale_queue_raises_retrieval_but_not_among_fresh_keys(encoder, pictures):
+    # Every picture is the same but for a whisper: keys cannot be told apart, only their age can.
+    moco = MoCo(encoder, small(in_batch_negatives=False, queue_size=64)).eval()
+    base = pictures(1).expand(4, -1, -1, -1)
+    with torch.no_grad():
+        direction = unit(moco.key_head(moco.key_encoder(base[:1])))
+        moco.queue.copy_(-direction.expand(64, -1))
+    moco([base, base])
+    assert moco.metrics["retrieval"].item() == 1.0
+    assert moco.metrics["fresh_retrieval"].item() <= 0.5
+
+
+@pytest.mark.parametrize("splits", [0, 3])
+def test_batches_that_do_not_split_are_refused(encoder, splits):
+    with pytest.raises(InputError, match=f"norm_splits {splits} does not cut a batch of 4"):
+        MoCo(encoder, small(norm_splits=splits))
+
+
+def test_an_unknown_place_for_the_variance_term_is_refused(encoder):
+    with pytest.raises(InputError, match="choose views or clean"):
+        MoCo(encoder, small(regularise="dirty"))
