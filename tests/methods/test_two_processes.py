@@ -30,7 +30,7 @@ def together(tmp_path_factory) -> list[dict[str, torch.Tensor]]:
 def test_gradients_are_those_of_one_process(together, case):
     alone = half_batches.compute(case)
     assert len(alone) > 10
-    # Rounding is in proportion to the largest gradient: some are zeros that add up from large terms.
+    # Rounding is in proportion to the largest gradient: some are zeros made of large terms.
     scale = max(tensor.abs().max() for tensor in alone.values())
     for name, expected in alone.items():
         for mine in together:
