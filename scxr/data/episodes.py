@@ -103,21 +103,36 @@ def count_findings(
 ) -> pd.DataFrame:
     """Images of each finding on both sides of the split: finding, train, val; by frequency."""
     rows = eligible(table, single_label=single_label, views=views)
-    known = table[rows]
+    return tally(table[rows])[["finding", "train", "val"]]
+
+
+def tally(table: pd.DataFrame) -> pd.DataFrame:
+    """Every finding of these rows, most frequent first.
+
+    Columns: finding, train, val (images on either side of the split), train_patients, val_patients.
+    """
     exploded = pd.DataFrame(
         {
-            "finding": known["findings"].str.split("|"),
-            "val": is_validation(known["patient"]),
+            "finding": table["findings"].fillna("").str.split("|"),
+            "val": is_validation(table["patient"]),
+            "patient": table["patient"],
         }
     ).explode("finding")
     exploded["key"] = exploded["finding"].str.strip().str.casefold()
     exploded = exploded[(exploded["key"] != "") & (exploded["key"] != NORMAL.casefold())]
     spelling = {name.casefold(): name for name in finding_names(table)}
     counts = [
-        {"finding": spelling[str(key)], "train": int((~side).sum()), "val": int(side.sum())}
-        for key, side in exploded.groupby("key")["val"]
+        {
+            "finding": spelling[str(key)],
+            "train": int((~rows["val"]).sum()),
+            "val": int(rows["val"].sum()),
+            "train_patients": rows.loc[~rows["val"], "patient"].nunique(),
+            "val_patients": rows.loc[rows["val"], "patient"].nunique(),
+        }
+        for key, rows in exploded.groupby("key")
     ]
-    frame = pd.DataFrame(counts, columns=["finding", "train", "val"])
+    columns = ["finding", "train", "val", "train_patients", "val_patients"]
+    frame = pd.DataFrame(counts, columns=columns)
     order = (-(frame["train"] + frame["val"])).argsort(kind="stable")
     return frame.iloc[order].reset_index(drop=True)
 
@@ -149,7 +164,7 @@ def choose_findings(
     if candidates is None:
         return kept
     names = finding_names(table)
-    wanted = {_known(name, names).casefold() for name in candidates}
+    wanted = {known_finding(name, names).casefold() for name in candidates}
     return [name for name in kept if name.casefold() in wanted]
 
 
@@ -214,11 +229,8 @@ def draw_episodes(
     The table is searched once, which matters with a hundred thousand rows.
     """
     shots, trials = list(shots), list(trials)
-    if not shots or min(shots) < 1:
-        raise InputError(f"The number of shots is {shots}; it has to be at least 1.")
-    if not trials or min(trials) < 0 or seed < 0:
-        raise InputError(f"The trials are {trials} and the seed {seed}; both count from 0.")
-    finding = _known(finding, finding_names(table))
+    check_draw(shots, trials, seed)
+    finding = known_finding(finding, finding_names(table))
     usable = eligible(table, single_label=single_label, views=views)
     val = is_validation(table["patient"])
     positive = usable & has_finding(table["findings"], finding)
@@ -236,6 +248,14 @@ def draw_episodes(
     )
 
 
+def check_draw(shots: Sequence[int], trials: Sequence[int], seed: int) -> None:
+    """Raise `InputError` unless shots count from 1, trials and seed from 0."""
+    if not shots or min(shots) < 1:
+        raise InputError(f"The number of shots is {shots}; it has to be at least 1.")
+    if not trials or min(trials) < 0 or seed < 0:
+        raise InputError(f"The trials are {trials} and the seed {seed}; both count from 0.")
+
+
 def _shuffle(pools: Sequence[np.ndarray], seed: int, finding: str) -> list[np.ndarray]:
     """All pools in random order. Taking the first k of each is what nests the shots of a trial."""
     random = np.random.default_rng([seed, _number(finding)])
@@ -245,18 +265,36 @@ def _shuffle(pools: Sequence[np.ndarray], seed: int, finding: str) -> list[np.nd
 def _episode(finding: str, shuffled: list[np.ndarray], shots: int, trial: int) -> Episode:
     train_positive, train_negative, val_positive, val_negative = shuffled
     drawn = min(shots, len(train_positive))
-    train = (train_positive[:drawn], train_negative[:drawn])
-    held_out = (np.sort(val_positive), np.sort(val_negative[: len(val_positive)]))
+    return make_episode(
+        finding,
+        shots,
+        trial,
+        train=(train_positive[:drawn], train_negative[:drawn]),
+        val=(np.sort(val_positive), np.sort(val_negative[: len(val_positive)])),
+        positives=len(train_positive),
+    )
+
+
+def make_episode(
+    finding: str,
+    shots: int,
+    trial: int,
+    *,
+    train: tuple[np.ndarray, np.ndarray],
+    val: tuple[np.ndarray, np.ndarray],
+    positives: int,
+) -> Episode:
+    """An episode of (positive rows, negative rows) on either side of the split."""
     return Episode(
         finding=finding,
         shots=shots,
         trial=trial,
         train_rows=np.concatenate(train),
         train_labels=_labels(*train),
-        val_rows=np.concatenate(held_out),
-        val_labels=_labels(*held_out),
-        positives=len(train_positive),
-        val_positives=len(val_positive),
+        val_rows=np.concatenate(val),
+        val_labels=_labels(*val),
+        positives=positives,
+        val_positives=len(val[0]),
     )
 
 
@@ -272,7 +310,7 @@ def _negatives(table: pd.DataFrame, negatives: str, kept: Sequence[str]) -> np.n
     return ~has_any_finding(table["findings"], kept)
 
 
-def _known(name: str, names: Sequence[str]) -> str:
+def known_finding(name: str, names: Sequence[str]) -> str:
     """The table's spelling of a finding, or an error that names the nearest ones."""
     spelling = {known.casefold(): known for known in names}
     key = name.strip().casefold()
