@@ -14,10 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from scxr import transforms
 from scxr.errors import InputError
+from scxr.threads import each
+
+PIXELS = 2**19  # of the pictures that one core works on at a time: what its cache holds
 
 
 @dataclass(frozen=True)
@@ -181,22 +184,65 @@ def draw(settings: Augmentation, batch: int, generator: torch.Generator) -> Augm
 
 
 def apply(images: Tensor, parameters: AugmentationParameters, size: int) -> Tensor:
-    """Compute the views that `parameters` describe.
+    """Compute the views that `parameters` describe; no gradient flows back.
 
     Args:
-        images: (B, 1, H, H), in [0, 1].
-        parameters: one draw an image, on any device.
+        images: (B, 1, H, H), uint8 or floats in [0, 1], on any device.
+        parameters: one draw an image.
         size: height and width of the views, pixels.
 
     Returns:
-        (B, 1, size, size), in [0, 1]. What a rotation brings in from outside is black, as
-        beyond a collimator.
+        (B, 1, size, size), in [0, 1]: float32, or in the half precision of `images`. What a
+        rotation brings in from outside is black, as beyond a collimator. On a CPU the same to the
+        bit for any number of threads.
     """
-    views = _resample_antialiased(images, parameters, size)
-    parameters = parameters.to(images.device)
-    views = _jitter(views, parameters)
-    views = _blur(views, parameters)
-    return _add_noise(views, parameters).clamp(0, 1)
+    _check(images, parameters, size)
+    p = parameters.to("cpu")  # what is to be done is decided there: no GPU is asked and waited for
+    maps = affine(p)
+
+    def compute(part: Part) -> Tensor:
+        rows, device = part.rows, images.device
+        source = torch.Generator(device).manual_seed(p.noise_seed + part.number)
+        with torch.autocast(device.type, enabled=False):
+            views = transforms.to_float(images[rows.to(device)])
+            views = transforms.resample(views, maps[rows], size, part.block)
+            views = transforms.jitter(views, p.brightness[rows], p.contrast[rows])
+            views = transforms.blur(views, p.sigma[rows], p.blur_kernel)
+            return transforms.add_noise(views, p.noise[rows], source)
+
+    todo = parts(images, p, size)
+    dtype = images.dtype if images.is_floating_point() else torch.float32
+    views = torch.empty(len(images), 1, size, size, dtype=dtype, device=images.device)
+    for part, computed in zip(todo, each(compute, todo), strict=True):
+        views[part.rows.to(images.device)] = computed.to(dtype)
+    return views
+
+
+@dataclass(frozen=True)
+class Part:
+    """Images of a batch that are computed together, by one core."""
+
+    number: int
+    rows: Tensor
+    block: int
+    """Side of the blocks of pixels that are averaged before resampling."""
+
+
+def parts(images: Tensor, parameters: AugmentationParameters, size: int) -> list[Part]:
+    """Like with like: the same blocks, and about the same blur.
+
+    A CPU gets as many pictures at a time as its cache holds; a GPU idles with less than all.
+    """
+    height = images.shape[-1]
+    shown = torch.minimum(parameters.width, parameters.height)
+    blocks = transforms.block_sizes(height, size, shown)
+    together = len(images) if images.is_cuda else max(1, PIXELS // max(height, size) ** 2)
+    order = parameters.sigma.argsort(stable=True)
+    found: list[Part] = []
+    for block in blocks.unique().tolist():
+        for rows in order[blocks[order] == block].split(together):
+            found.append(Part(len(found), rows, block))
+    return found
 
 
 def augment(
@@ -215,8 +261,8 @@ def warp(masks: Tensor, parameters: AugmentationParameters, size: int) -> Tensor
     Returns:
         (B, 1, size, size), boolean.
     """
-    moved = _resample(masks.float(), parameters.to(masks.device), size)
-    return moved > 0.5
+    _check(masks, parameters, size)
+    return transforms.resample(masks.float(), affine(parameters.to("cpu")), size) > 0.5
 
 
 def affine(parameters: AugmentationParameters) -> Tensor:
@@ -236,61 +282,17 @@ def affine(parameters: AugmentationParameters) -> Tensor:
     return torch.stack(rows, dim=1)
 
 
-def _resample_antialiased(images: Tensor, parameters: AugmentationParameters, size: int) -> Tensor:
-    """Average whole blocks of pixels first where a crop has far more pixels than its view.
-
-    Bilinear resampling reads four pixels; without this it would skip the rest and alias. How
-    large the blocks are is up to each image's crop: a small crop of a large picture keeps every
-    pixel it has.
-    """
-    side = images.shape[-1] / size * torch.minimum(parameters.width, parameters.height)
-    factors = side.cpu().round().clamp(min=1).int()
-    views = images.new_empty(len(images), 1, size, size)
-    for factor in factors.unique().tolist():
-        chosen = factors == factor
-        part = images[chosen]
-        shrunk = F.avg_pool2d(part, factor) if factor > 1 else part
-        views[chosen] = _resample(shrunk, parameters.select(chosen).to(images.device), size)
-    return views
-
-
-def _resample(images: Tensor, parameters: AugmentationParameters, size: int) -> Tensor:
+def _check(images: Tensor, parameters: AugmentationParameters, size: int) -> None:
     if images.ndim != 4 or images.shape[1] != 1 or images.shape[2] != images.shape[3]:
         raise InputError(f"Expected square images (B, 1, H, H), got {tuple(images.shape)}.")
-    grid = F.affine_grid(affine(parameters), [len(images), 1, size, size], align_corners=False)
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-
-
-def _jitter(views: Tensor, parameters: AugmentationParameters) -> Tensor:
-    def column(values: Tensor) -> Tensor:
-        return values[:, None, None, None]
-
-    views = (views * column(parameters.brightness)).clamp(0, 1)
-    mean = views.mean(dim=(1, 2, 3), keepdim=True)
-    return (mean + (views - mean) * column(parameters.contrast)).clamp(0, 1)
-
-
-def _blur(views: Tensor, parameters: AugmentationParameters) -> Tensor:
-    """Gaussian blur with a width of its own for every image: two grouped convolutions."""
-    chosen = parameters.sigma > 0
-    if not chosen.any():
-        return views
-    half = parameters.blur_kernel // 2
-    offsets = torch.arange(-half, half + 1, device=views.device, dtype=views.dtype)
-    sigma = parameters.sigma[chosen, None]
-    kernel = torch.softmax(-(offsets**2) / (2 * sigma**2), dim=1)  # (b, k), sums to one
-    stack = F.pad(views[chosen], (half, half, half, half), mode="reflect").transpose(0, 1)
-    groups = len(kernel)
-    stack = F.conv2d(stack, kernel[:, None, None, :], groups=groups)
-    stack = F.conv2d(stack, kernel[:, None, :, None], groups=groups)
-    blurred = views.clone()
-    blurred[chosen] = stack.transpose(0, 1)
-    return blurred
-
-
-def _add_noise(views: Tensor, parameters: AugmentationParameters) -> Tensor:
-    if not (parameters.noise > 0).any():
-        return views
-    source = torch.Generator(views.device).manual_seed(parameters.noise_seed)
-    noise = torch.randn(views.shape, generator=source, device=views.device, dtype=views.dtype)
-    return views + noise * parameters.noise[:, None, None, None]
+    if not images.is_floating_point() and images.dtype not in (torch.uint8, torch.bool):
+        raise InputError(f"Expected images in uint8 or floats in [0, 1], got {images.dtype}.")
+    if len(images) != len(parameters.angle) or len(images) == 0:
+        raise InputError(f"{len(parameters.angle)} draws do not fit {len(images)} images.")
+    if size < 1:
+        raise InputError(f"The size of the views is {size}, but must be at least 1 pixel.")
+    if parameters.blur_kernel // 2 >= size and bool((parameters.sigma > 0).any()):
+        raise InputError(
+            f"A blur kernel of {parameters.blur_kernel} pixels is too wide for views of {size}: "
+            f"set augmentation.blur_kernel to at most {2 * size - 1}."
+        )
