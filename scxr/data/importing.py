@@ -9,11 +9,11 @@ made it.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import logging
 import os
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,10 +23,12 @@ import pandas as pd
 
 from scxr.data.boxes import box_masks
 from scxr.data.decoding import ASPECTS
-from scxr.data.sharding import Work, load_shard, make_shards
+from scxr.data.planning import Plan, cut, make_plan, name_of, part_of
+from scxr.data.remarks import sentences, write_remarks
+from scxr.data.sharding import Work, finished_shards, load_shard, make_shards
 from scxr.data.sources import SOURCES, Record
 from scxr.data.store import RadiographStore, StoreWriter
-from scxr.data.store.layout import check_destination
+from scxr.data.store.layout import check_destination, check_space
 from scxr.errors import InputError
 from scxr.progress import progress_bar
 
@@ -45,13 +47,18 @@ class ImportReport:
         quarantined: files that were not imported, as `{"file", "reason"}`; also kept in the store
             as `quarantine.csv`.
         store: the store, opened.
-        notes: sentences about rows without files, unknown labels, repeated images and the like.
+        notes: sentences about rows without files, repeated images, patients on both sides of a
+            split and the like; the store keeps them, counted, as `notes.json`.
+        repeats: counts of equal and nearly equal images, as in `notes.json`.
+        resumed: images that an interrupted import had finished.
     """
 
     imported: int
     quarantined: list[dict[str, str]]
     store: RadiographStore
     notes: list[str] = field(default_factory=list)
+    repeats: dict[str, Any] = field(default_factory=dict)
+    resumed: int = 0
 
 
 def import_from(
@@ -63,17 +70,22 @@ def import_from(
     aspect: str = "squash",
     workers: int | None = None,
     limit: int | None = None,
+    part: str | None = None,
     overwrite: bool = False,
     **options: Any,
 ) -> ImportReport:
     """Import the data set of `kind` (`nih`, `padchest`, `chestmnist`, `folder`) at `path`.
 
-    `options` go to the source (`labels`, `columns`, `views`); the rest is as in `import_records`.
+    `options` go to the source (`labels`, `columns`, `boxes`, `download`, `views`); the rest is as
+    in `import_records`.
     """
     if kind not in SOURCES:
         raise InputError(f"There is no source '{kind}'; choose of {', '.join(SOURCES)}.")
-    check_destination(Path(out).absolute(), overwrite)
     given = {name: value for name, value in options.items() if value is not None}
+    foreign = sorted(given.keys() - inspect.signature(SOURCES[kind]).parameters.keys())
+    if foreign:
+        raise InputError(f"The source {kind} takes no {', '.join(foreign)}; leave it out.")
+    check_destination(destination_of(out, part), overwrite)
     records = SOURCES[kind](Path(path), **given)
     return import_records(
         records,
@@ -82,6 +94,7 @@ def import_from(
         aspect=aspect,
         workers=workers,
         limit=limit,
+        part=part,
         overwrite=overwrite,
         source={"kind": kind, "folder": Path(path).absolute().name},
     )
@@ -95,6 +108,7 @@ def import_records(
     workers: int | None = None,
     limit: int | None = None,
     *,
+    part: str | None = None,
     overwrite: bool = False,
     source: Mapping[str, Any] | None = None,
 ) -> ImportReport:
@@ -108,114 +122,107 @@ def import_records(
         workers: threads; None takes all cores. Pillow decodes and resizes without holding Python's
             lock, so threads share the cores and cost no start-up.
         limit: import at most the first `limit` files.
+        part: `3/16` imports the third of 16 parts into `<out>.part-03-of-16`; every machine that
+            imports a part needs all the files or archives listed, but reads only its own.
+            `scxr.data.joining.join_parts` makes one store of them.
         overwrite: replace an existing store.
         source: what the store says about its origin.
 
     Raises `InputError` when an option makes no sense, `out` is taken, or no image could be read.
     """
     _check_options(size, aspect, workers, limit)
-    destination = Path(out).absolute()
+    destination = destination_of(out, part)
     check_destination(destination, overwrite)
-    plan = _plan(records, limit)
+    plan = make_plan(records, limit)
     if not plan.todo:
         raise InputError(_nothing(plan.quarantined))
-    parts = [plan.todo[start : start + SHARD] for start in range(0, len(plan.todo), SHARD)]
-    work = Work(_shard_folder(destination, plan.todo, size, aspect), size, aspect)
-    with progress_bar(
-        total=len(plan.todo), desc="importing", unit="image", smoothing=0.05
-    ) as progress:
-        files = make_shards(parts, work, workers or os.cpu_count() or 1, progress.update)
-    writer = StoreWriter(
-        destination,
-        size,
-        size,
-        {"kind": "records", **(source or {})},
-        capacity=len(plan.todo),
-        aspect=aspect,
-        overwrite=overwrite,
-    )
+    origin = {"kind": "records", **(source or {})}
+    shards = cut(plan.todo, SHARD)
+    if part is not None:
+        origin |= {
+            "part": part_of(part),
+            "plan": plan.digest([size, aspect, SHARD, origin["kind"]]),
+        }
+        shards = plan.keep(part_of(part), shards)
+    todo = [record for shard in shards for record in shard]
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    work = Work(_shard_folder(destination, todo, size, aspect), size, aspect)
+    resumed = sum(len(shards[number]) for number in finished_shards(work.folder, len(shards)))
+    # The finished shards and the store that they are joined to lie side by side for a while.
+    check_space(destination.parent, (2 * len(todo) - resumed) * size * size)
+    with progress_bar(total=len(todo), desc="importing", unit="image", smoothing=0.05) as progress:
+        files = make_shards(shards, work, workers or os.cpu_count() or 1, progress.update)
+    writer = StoreWriter(destination, size, size, origin, aspect=aspect, overwrite=overwrite)
     with writer:
-        _join(files, parts, plan, writer, aspect)
+        _join(files, shards, plan, writer, aspect)
         if writer.count == 0:
             shutil.rmtree(work.folder, ignore_errors=True)
             raise InputError(_nothing(plan.quarantined))
-        pd.DataFrame(plan.quarantined, columns=["file", "reason"]).to_csv(
-            writer.folder / QUARANTINE, index=False
-        )
+        content = plan.remarks.content()
+        write_quarantine(writer.folder, plan.quarantined)
+        write_remarks(writer.folder, content)
     shutil.rmtree(work.folder, ignore_errors=True)
-    report = ImportReport(writer.count, plan.quarantined, writer.finish(), plan.sentences())
-    if report.quarantined:
-        log.warning(
-            "%d files were set aside; %s says why",
-            len(report.quarantined),
-            destination / QUARANTINE,
-        )
-    for note in report.notes:
-        log.warning("%s", note)
+    report = ImportReport(
+        imported=writer.count,
+        quarantined=plan.quarantined,
+        store=writer.finish(),
+        notes=sentences(content),
+        repeats=content["repeats"],
+        resumed=resumed,
+    )
+    tell(report)
     return report
 
 
-@dataclass
-class _Plan:
-    todo: list[Record]
-    quarantined: list[dict[str, str]]
-    notes: Counter[str]
-    examples: dict[str, str]
-
-    def note(self, text: str, image: str) -> None:
-        self.notes[text] += 1
-        self.examples.setdefault(text, image)
-
-    def sentences(self) -> list[str]:
-        return [
-            f"{count} {text} (for example {self.examples[text]})."
-            for text, count in self.notes.most_common()
-        ]
+def destination_of(out: str | os.PathLike[str], part: str | None) -> Path:
+    """The folder that an import writes: `out`, or `<out>.part-03-of-16` beside it."""
+    path = Path(out).absolute()
+    if part is None:
+        return path
+    number, parts = part_of(part)
+    return path.parent / f"{path.name}.part-{number:02d}-of-{parts:02d}"
 
 
-def _plan(records: Iterable[Record], limit: int | None) -> _Plan:
-    plan = _Plan([], [], Counter(), {})
-    for record in records:
-        if record.path is None:
-            plan.note(record.note or "rows without a file", record.image)
-        elif record.problem:
-            plan.quarantined.append({"file": _name(record), "reason": record.problem})
-        elif limit is None or len(plan.todo) < limit:
-            plan.todo.append(record)
-        else:
-            plan.note(f"files beyond the limit of {limit}, left out", record.image)
-    return plan
+def write_quarantine(folder: Path, quarantined: list[dict[str, str]]) -> None:
+    """Keep the list of files that were set aside in a store that is being written."""
+    frame = pd.DataFrame(quarantined, columns=["file", "reason"])
+    frame.to_csv(folder / QUARANTINE, index=False)
+
+
+def tell(report: ImportReport) -> None:
+    """Log what was set aside and what else is to be known."""
+    if report.quarantined:
+        file = report.store.path / QUARANTINE
+        log.warning("%d files were set aside; %s says why", len(report.quarantined), file)
+    for note in report.notes:
+        log.warning("%s", note)
+
+
+def leftovers(store: str | os.PathLike[str]) -> Path | None:
+    """The folder in which an interrupted import to `store` keeps its finished shards."""
+    path = Path(store).absolute()
+    folder = path.parent / f".{path.name}.shards"
+    return folder if folder.is_dir() else None
 
 
 def _join(
-    files: list[Path], parts: list[list[Record]], plan: _Plan, writer: StoreWriter, aspect: str
+    files: list[Path],
+    shards: list[list[Record]],
+    plan: Plan,
+    writer: StoreWriter,
+    aspect: str,
 ) -> None:
-    seen: dict[bytes, Record] = {}
-    for file, part in zip(files, parts, strict=True):
+    for file, records in zip(files, shards, strict=True):
         shard = load_shard(file)
         for index, reason in shard.failed:
-            plan.quarantined.append({"file": _name(part[index]), "reason": reason})
-        kept = [part[index] for index in shard.kept]
-        for record, picture in zip(kept, shard.images, strict=True):
+            plan.quarantined.append({"file": name_of(records[index]), "reason": reason})
+        kept = [records[index] for index in shard.kept]
+        for record in kept:
             if record.note:
-                plan.note(record.note, record.image)
-            _note_repeat(plan, seen, record, picture)
-        writer.add(
-            shard.images,
-            [_row(record) for record in kept],
-            box_masks(kept, shard, aspect),
-            kind="box",
-        )
-
-
-def _note_repeat(plan: _Plan, seen: dict[bytes, Record], record: Record, pixels: Any) -> None:
-    """Count pictures that are equal pixel by pixel; under two patients they can leak."""
-    digest = hashlib.blake2b(pixels.tobytes(), digest_size=16).digest()
-    first = seen.setdefault(digest, record)
-    if first is record:
-        return
-    owner = "another patient" if first.patient != record.patient else "the same patient"
-    plan.note(f"images that equal an earlier image of {owner} in every pixel", record.image)
+                plan.remarks.note(record.note, record.image)
+        rows = [_row(record) for record in kept]
+        plan.remarks.see(rows, shard.images)
+        writer.add(shard.images, rows, box_masks(kept, shard, aspect), kind="box")
 
 
 def _row(record: Record) -> dict[str, str]:
@@ -238,9 +245,10 @@ def _shard_folder(destination: Path, todo: list[Record], size: int, aspect: str)
         content.update(_identity(record).encode())
     wanted = json.dumps({"content": content.hexdigest()})
     if plan.is_file() and plan.read_text(encoding="utf-8") == wanted:
-        log.info("continuing an interrupted import")
         return folder
-    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        log.warning("%s is of an import of other files or settings; it is replaced", folder)
+        shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     plan.write_text(wanted, encoding="utf-8")
     return folder
@@ -255,10 +263,6 @@ def _identity(record: Record) -> str:
     except OSError:
         state = (-1, -1)
     return json.dumps([str(record.path.absolute()), record.member, record.index, *state])
-
-
-def _name(record: Record) -> str:
-    return record.image if not record.member else f"{record.path}/{record.member}"
 
 
 def _check_options(size: int, aspect: str, workers: int | None, limit: int | None) -> None:

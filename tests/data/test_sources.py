@@ -340,7 +340,7 @@ def test_nih_in_every_layout(layout: str, tmp_path: Path) -> None:
 def test_nih_says_what_is_missing(tmp_path: Path) -> None:
     labels(tmp_path, NIH_TABLE, "Data_Entry_2017.csv")
     (tmp_path / "images_001.tar.gz").write_bytes(b"x")
-    with pytest.raises(InputError, match=r"no PNG file .*unpack the \.tar\.gz"):
+    with pytest.raises(InputError, match=r"no PNG file .*images_001\.tar\.gz: the archive is damaged"):
         nih(tmp_path)
     picture(tmp_path / "00000001_000.png")
     labels(tmp_path, NIH_TABLE, "Data_Entry_2017_v2020.csv")
@@ -390,7 +390,7 @@ def test_padchest_from_folders_and_zips(tmp_path: Path) -> None:
     assert rows["study"].tolist() == ["s1", "s2", "s3", "s4", "s8"]
     assert set(rows["hospital"]) == {"PadChest"}
     assert [(entry["file"], entry["reason"]) for entry in report.quarantined] == [
-        ("2.zip", "a zip archive that cannot be read")
+        ("2.zip", "a zip archive that cannot be read (File is not a zip file)")
     ]
     text = " ".join(report.notes)
     assert "2 images with unknown findings, because their labels are not a list" in text

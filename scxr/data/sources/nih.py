@@ -1,8 +1,13 @@
 """NIH ChestX-ray14 as distributed: 112,120 PNG files of 1024 x 1024 pixels, 30,805 patients.
 
 Wang et al. 2017, "ChestX-ray8: Hospital-scale Chest X-ray Database and Benchmarks", CVPR,
-arXiv:1705.02315; files at https://nihcc.app.box.com/v/ChestXray-NIHCC. Labels were mined from
-reports by a program, not given by a reader of the image.
+arXiv:1705.02315. Labels were mined from reports by a program, not given by a reader of the image.
+
+How to get it: https://nihcc.app.box.com/v/ChestXray-NIHCC, twelve archives `images_001.tar.gz` to
+`images_012.tar.gz` (42 GB together) with `Data_Entry_2017_v2020.csv` and `BBox_List_2017.csv`; no
+registration. https://www.kaggle.com/datasets/nih-chest-xrays/data has the same as one zip. The
+archives are read as they are. Licence: use is unrestricted (CC0 on Kaggle); the NIH asks that the
+download site be linked, the paper cited and the NIH Clinical Center acknowledged.
 """
 
 from __future__ import annotations
@@ -12,8 +17,8 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 
-from scxr.data.sources.files import list_files
-from scxr.data.sources.matching import locate, unreadable
+from scxr.data.sources.files import list_files, no_pictures, set_aside
+from scxr.data.sources.matching import locate
 from scxr.data.sources.records import Box, Record, join_findings, view_name
 from scxr.data.sources.tables import find_table, iterate, read_table, require_columns
 from scxr.errors import InputError
@@ -30,9 +35,9 @@ COLUMNS = [*NEEDED, *EXTRA]
 def nih(path: str | Path, labels: str | Path | None = None) -> Iterator[Record]:
     """Records of the images below `path`, whatever the folders are called.
 
-    `path` holds `images_001/images/*.png` and so on, or `images/`, or one flat folder, or zip files
-    of these; beside them `Data_Entry_2017*.csv` (or `labels`) and, for boxes,
-    `BBox_List_2017.csv`. Rows whose image is not there (a partial download) are noted.
+    `path` holds `images_001.tar.gz` and so on, or `images_001/images/*.png`, or `images/`, or one
+    flat folder, or zip files of these; beside them `Data_Entry_2017*.csv` (or `labels`) and, for
+    boxes, `BBox_List_2017.csv`. Rows whose image is not there (a partial download) are noted.
     """
     root = Path(path)
     files, broken = list_files(root, archives=True)
@@ -41,13 +46,10 @@ def nih(path: str | Path, labels: str | Path | None = None) -> Iterator[Record]:
     require_columns(frame, NEEDED, table)
     pictures = [file for file in files if file.name.lower().endswith(".png")]
     if not pictures:
-        hint = ""
-        if any(file.name.endswith((".tar.gz", ".tgz", ".tar")) for file in files):
-            hint = " unpack the .tar.gz archives first;"
-        raise InputError(f"There is no PNG file below {root};{hint} check the path.")
+        raise no_pictures(root, "PNG", broken)
     boxes = _boxes(root)
     rows = (nih_record(row, boxes) for row in iterate(frame, COLUMNS))
-    return chain(unreadable(broken), locate(rows, root, pictures, table))
+    return chain(set_aside(broken), locate(rows, root, pictures, table))
 
 
 def nih_record(row: Mapping[str, str], boxes: Mapping[str, tuple[Box, ...]]) -> Record:

@@ -1,9 +1,12 @@
 """PadChest as distributed: 160,861 table rows, 16-bit PNG files in 54 zip files or folders.
 
 Bustos et al. 2020, "PadChest: A large chest x-ray image dataset with multi-label annotated
-reports", Medical Image Analysis 66, arXiv:1901.07441;
-https://bimcv.cipf.es/bimcv-projects/padchest. The `Labels` column holds printed Python lists with
-stray blanks, empty names and repeats; 103 rows hold `nan` instead.
+reports", Medical Image Analysis 66, arXiv:1901.07441. The `Labels` column holds printed
+Python lists with stray blanks, empty names and repeats; 103 rows hold `nan` instead.
+
+How to get it: https://bimcv.cipf.es/bimcv-projects/padchest, after a form; zip files `0.zip` to
+`54.zip` (about 1 TB together) and the label table. The zip files are read as they are. Licence: the
+PadChest Dataset Research Use Agreement, for research only; images must not be passed on.
 """
 
 from __future__ import annotations
@@ -14,11 +17,10 @@ from collections.abc import Collection, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 
-from scxr.data.sources.files import list_files
-from scxr.data.sources.matching import locate, unreadable
+from scxr.data.sources.files import list_files, no_pictures, set_aside
+from scxr.data.sources.matching import locate
 from scxr.data.sources.records import Record, join_findings, view_name
 from scxr.data.sources.tables import find_table, iterate, read_table, require_columns
-from scxr.errors import InputError
 
 TABLE = "PADCHEST_chest_x_ray_images_labels*.csv*"
 FRONTAL = ("PA", "AP")
@@ -57,7 +59,7 @@ def padchest(
     require_columns(frame, NEEDED, table)
     pictures = [file for file in files if file.name.lower().endswith(".png")]
     if not pictures:
-        raise InputError(f"There is no PNG file (nor one in a zip file) below {root}.")
+        raise no_pictures(root, "PNG", broken)
 
     def leave_out(record: Record) -> str:
         if views is None or record.view in views:
@@ -65,7 +67,7 @@ def padchest(
         return f"images of projection {record.view or 'unknown'}, left out"
 
     rows = (padchest_record(row) for row in iterate(frame, COLUMNS))
-    return chain(unreadable(broken), locate(rows, root, pictures, table, leave_out))
+    return chain(set_aside(broken), locate(rows, root, pictures, table, leave_out))
 
 
 def padchest_record(row: Mapping[str, str]) -> Record:

@@ -185,7 +185,8 @@ class RadiographStore:
         return numbers
 
     @cached_property
-    def _masks(self) -> np.ndarray:
+    def packed_masks(self) -> np.ndarray:
+        """(M, H, ceil(W / 8)) uint8, memory-mapped: all regions, bits packed along the width."""
         return np.load(self.path / "masks.npy", mmap_mode="r", allow_pickle=False)
 
     @cached_property
@@ -209,5 +210,5 @@ class RadiographStore:
         return np.where(owners[place] == numbers, masks[place], -1)
 
     def _unpack(self, numbers: np.ndarray) -> np.ndarray:
-        packed = np.asarray(self._masks[numbers])
+        packed = np.asarray(self.packed_masks[numbers])
         return np.unpackbits(packed, axis=-1, count=self.shape[2]).astype(bool)

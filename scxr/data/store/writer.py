@@ -9,7 +9,7 @@ import platform
 import re
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -111,6 +111,27 @@ class StoreWriter:
         self._images.append(images)
         self._histogram += np.bincount(images.reshape(-1), minlength=256)
         self._frames.append(frame)
+
+    def add_store(self, store: RadiographStore) -> None:
+        """Append all images, rows and regions of another store of this shape, block by block."""
+        if store.shape[1:] != self.shape:
+            raise ValueError(f"expected images of {self.shape}, not {store.shape[1:]}")
+        self._structures += [name for name in store.structures if name not in self._structures]
+        if store.has_masks:
+            packed = store.packed_masks
+            if self._masks is None:
+                self._masks = _GrowingArray(self.folder / "masks.npy", packed.shape[1:])
+            row, mask = self._images.n, self._masks.n
+            regions = store.regions
+            self._regions.append(
+                regions.assign(row=regions["row"] + row, mask=regions["mask"] + mask)
+            )
+            for block in _blocks(packed):
+                self._masks.append(block)
+        for block in _blocks(store.images):
+            self._images.append(block)
+            self._histogram += np.bincount(block.reshape(-1), minlength=256)
+        self._frames.append(store.table)
 
     @property
     def count(self) -> int:
@@ -247,6 +268,13 @@ class _GrowingArray:
             self._file,
             {"descr": "|u1", "fortran_order": False, "shape": (self.n, *self._item)},
         )
+
+
+def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:
+    """Some 32 MB of a memory-mapped array at a time, read into memory of its own."""
+    step = max(1, (1 << 25) // max(1, int(np.prod(array.shape[1:]))))
+    for start in range(0, len(array), step):
+        yield np.array(array[start : start + step])
 
 
 def _remove_leftovers(path: Path) -> None:
