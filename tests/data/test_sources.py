@@ -269,7 +269,7 @@ def test_a_table_without_patients_says_so(disk: Path) -> None:
 def test_places_that_hold_nothing(source: Callable[..., Any], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no folder"):
         source(tmp_path / "nowhere")
-    with pytest.raises(InputError, match=r"There is no (file|table of labels)"):
+    with pytest.raises(InputError, match=r"There is no (image file|table of labels)"):
         source(tmp_path)
     (tmp_path / "x.png").write_bytes(b"1")
     with pytest.raises(InputError, match="is a file; give the folder"):
@@ -340,7 +340,7 @@ def test_nih_in_every_layout(layout: str, tmp_path: Path) -> None:
 def test_nih_says_what_is_missing(tmp_path: Path) -> None:
     labels(tmp_path, NIH_TABLE, "Data_Entry_2017.csv")
     (tmp_path / "images_001.tar.gz").write_bytes(b"x")
-    with pytest.raises(InputError, match=r"no PNG file .*images_001\.tar\.gz: the archive is damaged"):
+    with pytest.raises(InputError, match=r"no PNG file .*images_001\.tar\.gz: .* damaged"):
         nih(tmp_path)
     picture(tmp_path / "00000001_000.png")
     labels(tmp_path, NIH_TABLE, "Data_Entry_2017_v2020.csv")

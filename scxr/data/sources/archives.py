@@ -129,7 +129,9 @@ def _refusal(name: str, seen: set[str]) -> str:
 
 def _is_litter(name: str) -> bool:
     """Hidden files and what macOS adds to archives."""
-    return PurePosixPath(name).name.startswith(".") or name.startswith("__MACOSX")
+    return PurePosixPath(name.replace("\\", "/")).name.startswith(".") or name.startswith(
+        "__MACOSX"
+    )
 
 
 def _list_zip(path: Path) -> Listing:
@@ -172,8 +174,7 @@ def _list_tar(path: Path) -> Listing:
                     refused.append((info.name, f"larger than {MAX_BYTES / 1e9:.0f} GB, or sparse"))
                 else:
                     pending.append(info.name)
-            # tarfile takes a damaged header for the end: behind the real end there are only zeros.
-            stream.drain()
+            stream.check_end()
         members.extend(pending)
     except Unusable as error:
         return Listing((), (), str(error))
@@ -203,6 +204,7 @@ class _Stream:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
+        self._header = b""  # what tarfile has read last
 
     def tell(self) -> int:
         return self._file.tell()
@@ -213,7 +215,8 @@ class _Stream:
     def read(self, n: int = -1) -> bytes:
         if not 0 <= n <= HEADER:
             raise tarfile.ReadError(f"a header of {n} bytes")
-        return self._exactly(n)
+        self._header = self._exactly(n)
+        return self._header
 
     def take(self, start: int, n: int) -> bytes:
         """`n` bytes of a member that starts at `start`."""
@@ -223,11 +226,16 @@ class _Stream:
             raise EOFError("it ends in the middle of a file")
         return data
 
-    def drain(self) -> None:
-        """Read to the end; raises `ReadError` where anything but zeros is left."""
+    def check_end(self) -> None:
+        """Raise `ReadError` unless tarfile has stopped at a real end, with only zeros behind it.
+
+        It takes a damaged or cut header for the end, too, and says nothing.
+        """
+        if self._header != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError("a header is damaged or missing")
         while data := self._exactly(CHUNK):
             if data.count(0) != len(data):
-                raise tarfile.ReadError("a header is damaged")
+                raise tarfile.ReadError("something follows its end")
 
     def _exactly(self, n: int) -> bytes:
         return self._file.read(n)
