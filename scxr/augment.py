@@ -202,7 +202,7 @@ def apply(images: Tensor, parameters: AugmentationParameters, size: int) -> Tens
 
     def compute(part: Part) -> Tensor:
         rows, device = part.rows, images.device
-        source = torch.Generator(device).manual_seed(p.noise_seed + part.number)
+        source = torch.Generator(device).manual_seed(part.noise_seed)
         with torch.autocast(device.type, enabled=False):
             views = transforms.to_float(images[rows.to(device)])
             views = transforms.resample(views, maps[rows], size, part.block)
@@ -222,10 +222,10 @@ def apply(images: Tensor, parameters: AugmentationParameters, size: int) -> Tens
 class Part:
     """Images of a batch that are computed together, by one core."""
 
-    number: int
     rows: Tensor
     block: int
     """Side of the blocks of pixels that are averaged before resampling."""
+    noise_seed: int
 
 
 def parts(images: Tensor, parameters: AugmentationParameters, size: int) -> list[Part]:
@@ -238,11 +238,12 @@ def parts(images: Tensor, parameters: AugmentationParameters, size: int) -> list
     blocks = transforms.block_sizes(height, size, shown)
     together = len(images) if images.is_cuda else max(1, PIXELS // max(height, size) ** 2)
     order = parameters.sigma.argsort(stable=True)
-    found: list[Part] = []
-    for block in blocks.unique().tolist():
-        for rows in order[blocks[order] == block].split(together):
-            found.append(Part(len(found), rows, block))
-    return found
+    random = torch.Generator().manual_seed(parameters.noise_seed)
+    return [
+        Part(rows, block, noise_seed=int(torch.randint(2**62, (1,), generator=random)))
+        for block in blocks.unique().tolist()
+        for rows in order[blocks[order] == block].split(together)
+    ]
 
 
 def augment(
