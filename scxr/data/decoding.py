@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import io
 import struct
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -23,6 +26,8 @@ MAX_PIXELS = 100_000_000  # the largest detectors have some 20 million
 MAX_BYTES = 1_000_000_000
 MIN_SIDE = 16
 ASPECTS = ("squash", "pad")
+PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+DESCRIPTION = ("Rows", "Columns", "BitsAllocated", "PhotometricInterpretation")
 GREY_MODES = ("L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -104,9 +109,7 @@ def _quantise(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 def _picture(data: bytes) -> np.ndarray:
     try:
-        with warnings.catch_warnings():
-            # Size is checked below, and a warning about metadata is no reason to worry anyone.
-            warnings.simplefilter("ignore")
+        with _quiet():
             image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
             _check_size(image.width, image.height, getattr(image, "n_frames", 1))
             return _deep_colour(data) if _is_deep_colour_png(data) else _grey(image)
@@ -165,15 +168,14 @@ def _check_size(width: int, height: int, frames: int) -> None:
 
 def _dicom(data: bytes) -> np.ndarray:
     import pydicom
-    from pydicom.pixels import apply_modality_lut, apply_voi_lut
+    from pydicom.pixels import apply_modality_lut
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _quiet():
             dataset = pydicom.dcmread(io.BytesIO(data), force=True)
             _check_dicom(dataset)
             values = apply_modality_lut(_one_channel(dataset), dataset)
-            values = np.asarray(apply_voi_lut(values, dataset))
+            values = _windowed(np.asarray(values), dataset)
     except Unusable:
         raise
     except Exception as error:  # pydicom and its decoders raise nearly every type there is
@@ -184,10 +186,43 @@ def _dicom(data: bytes) -> np.ndarray:
 
 
 def _check_dicom(dataset: Any) -> None:
-    if "PixelData" not in dataset:
+    if not any(name in dataset for name in PIXELS):
         raise Unusable("DICOM without pixels")
+    missing = [name for name in DESCRIPTION if name not in dataset]
+    if missing:
+        raise Unusable(f"DICOM without {', '.join(missing)}")
     frames = int(dataset.get("NumberOfFrames") or 1)
     _check_size(int(dataset.Columns), int(dataset.Rows), frames)
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    if syntax is not None and syntax.is_compressed and not _can_decode(syntax):
+        raise Unusable(
+            f"DICOM compressed as {syntax.name}, for which no decoder is installed "
+            "(pip install 'pylibjpeg[all]')"
+        )
+
+
+def _can_decode(syntax: Any) -> bool:
+    from pydicom.pixels import get_decoder
+
+    try:
+        return bool(get_decoder(syntax).is_available)
+    except NotImplementedError:
+        return False
+
+
+def _windowed(values: np.ndarray, dataset: Any) -> np.ndarray:
+    """The values through the file's window or table.
+
+    One that cannot be applied (a width of 0, no number) or leaves a single grey is ignored: the
+    raw range is mapped to all greys later anyway.
+    """
+    from pydicom.pixels import apply_voi_lut
+
+    try:
+        windowed = np.asarray(apply_voi_lut(values, dataset))
+    except (ValueError, TypeError, AttributeError, KeyError, IndexError, NotImplementedError):
+        return values
+    return windowed if windowed.min() < windowed.max() else values
 
 
 def _one_channel(dataset: Any) -> np.ndarray:
@@ -200,6 +235,35 @@ def _one_channel(dataset: Any) -> np.ndarray:
     if interpretation.startswith("YBR"):
         pixels = convert_color_space(pixels, interpretation, "RGB")
     return np.rint(pixels[..., :3] @ np.array([0.299, 0.587, 0.114])).astype(pixels.dtype)
+
+
+_counting = threading.Lock()
+_readers = 0
+_silence: warnings.catch_warnings | None = None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No warnings: sizes are checked here, and odd metadata is no reason to worry anyone.
+
+    Filters of warnings belong to the process and `catch_warnings` restores what it found, which
+    with several threads is another one's silence or its end. So the first thread that reads saves
+    the filters and the last one restores them.
+    """
+    global _readers, _silence
+    with _counting:
+        if _readers == 0:
+            _silence = warnings.catch_warnings()
+            _silence.__enter__()
+            warnings.simplefilter("ignore")
+        _readers += 1
+    try:
+        yield
+    finally:
+        with _counting:
+            _readers -= 1
+            if _readers == 0 and _silence is not None:
+                _silence.__exit__(None, None, None)
 
 
 def _short(error: BaseException) -> str:

@@ -6,7 +6,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from scxr.data.sources.archives import is_archive, is_sequential, list_archive
@@ -127,10 +127,12 @@ def _members(name: str, file: Path) -> list[Found]:
 
 
 def _checked(file: Found) -> Found:
-    """A name with bytes that are no text could be written to no table."""
+    """A name with bytes that are no text could be written to no table; a pipe never ends."""
     try:
         file.name.encode("utf-8")
     except UnicodeEncodeError:
         name = file.name.encode("utf-8", "backslashreplace").decode("utf-8")
         return Found(name, file.path, problem="its name is not text in UTF-8")
+    if not file.member and not file.path.is_file() and file.path.exists():
+        return replace(file, problem="a pipe, socket or device, not a file")
     return file
