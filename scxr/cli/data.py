@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from tyro.conf import Positional, arg
 
 from scxr.cli.answers import Answer, Command, facts, pairs, table
+
+if TYPE_CHECKING:
+    from scxr.data.importing import ImportReport
 
 
 @dataclass
@@ -37,27 +40,41 @@ class Phantom(Command):
 
 @dataclass
 class Import(Command):
-    """Turn radiographs on disk into a store; files that cannot be read are listed, not fatal."""
+    """Turn radiographs on disk into a store; files that cannot be read are listed, not fatal.
+
+    Zip and tar archives are read as they are. Values are normalised before they are cut to 8 bits.
+    An import that was interrupted goes on when the same command is given again.
+    """
 
     source: Positional[Literal["nih", "padchest", "chestmnist", "folder"]]
     """Layout of the files: a data set as distributed, or any folder of images."""
     path: Annotated[Positional[Path], arg(metavar="PATH")]
-    """Folder (or file, for chestmnist) to read."""
+    """Folder (or file, for chestmnist; or archive) to read."""
     out: Annotated[Path, arg(metavar="STORE")]
     """Folder to write."""
     labels: Annotated[str | None, arg(metavar="TABLE")] = None
-    """folder only: CSV, TSV or Parquet with the columns image, patient, view, findings (a|b); or
-    "subfolders", where folders are named after findings."""
+    """folder: CSV, TSV or Parquet with the columns image, patient, view, findings (a|b); or
+    "subfolders", where folders are named after findings. nih and padchest: their table, where it
+    lies elsewhere."""
     column: Annotated[tuple[str, ...], arg(metavar="NAME=COLUMN")] = ()
     """folder only: other names of the table's columns, for example image=Filename."""
+    boxes: Annotated[Path | None, arg(metavar="TABLE")] = None
+    """folder only: rectangles to keep as regions, with the columns image, finding, x, y, width,
+    height in pixels of the files."""
+    download: Annotated[int | None, arg(metavar="SIZE")] = None
+    """chestmnist only: fetch the file of 28, 64, 128 or 224 px to PATH, unless it is there."""
     size: int = 256
     """Height and width in the store, pixels."""
     aspect: Literal["squash", "pad"] = "squash"
-    """What to do with pictures that are not square."""
+    """Pictures that are not square: squash them (as the series does), or pad with black."""
     workers: Annotated[int | None, arg(metavar="INT")] = None
     """Threads; all cores without it."""
     limit: Annotated[int | None, arg(metavar="INT")] = None
     """Import at most this many images."""
+    part: Annotated[str | None, arg(metavar="K/N")] = None
+    """Import only the K-th of N parts, for example 3/16, to STORE.part-03-of-16; give the same
+    command with another part to each machine, and then join the parts: scxr data join STORE
+    STORE.part-*."""
     overwrite: bool = False
     """Replace a store that is already there."""
 
@@ -72,15 +89,31 @@ class Import(Command):
             aspect=self.aspect,
             workers=self.workers,
             limit=self.limit,
+            part=self.part,
             overwrite=self.overwrite,
             labels=self.labels,
             columns=pairs(self.column) or None,
+            boxes=self.boxes,
+            download=self.download,
         )
-        lines = [f"{report.imported} images are in {self.out}."]
-        lines += [f"left out: {q['file']}: {q['reason']}" for q in report.quarantined]
-        data = {"imported": report.imported, "quarantined": report.quarantined}
-        # The notes are on standard error already: the importer logs them.
-        return Answer(data | {"notes": report.notes}, "\n".join(lines))
+        return _told(report)
+
+
+@dataclass
+class Join(Command):
+    """Make one store of the parts that `scxr data import --part` wrote, on one machine or many."""
+
+    out: Annotated[Positional[Path], arg(metavar="STORE")]
+    """Folder to write."""
+    parts: Annotated[Positional[tuple[Path, ...]], arg(metavar="PART [PART ...]")]
+    """The parts, in any order."""
+    overwrite: bool = False
+    """Replace a store that is already there."""
+
+    def __call__(self) -> Answer:
+        from scxr.data.joining import join_parts
+
+        return _told(join_parts(self.out, self.parts, overwrite=self.overwrite))
 
 
 @dataclass
@@ -92,11 +125,23 @@ class Info(Command):
     def __call__(self) -> Answer:
         from scxr.data import RadiographStore
         from scxr.data.episodes import count_findings
+        from scxr.data.importing import leftovers
+        from scxr.data.remarks import read_remarks, sentences
 
         store = RadiographStore.open(self.store)
         known, counts = facts(store.summary()), table(count_findings(store.table))
-        data = known.data | {"findings": counts.data["rows"]}
-        return Answer(data, f"{known.text}\n\nimages by finding and side\n{counts.text}")
+        remarks = read_remarks(store.path)
+        notes = sentences(remarks)
+        unfinished = leftovers(self.store)
+        if unfinished:
+            notes.append(
+                f"An interrupted import left its finished shards in {unfinished}; give the import "
+                "again to go on, or remove the folder."
+            )
+        data = known.data | {"findings": counts.data["rows"], "notes": notes}
+        data |= {"repeats": remarks.get("repeats", {})}
+        text = f"{known.text}\n\nimages by finding and side\n{counts.text}"
+        return Answer(data, "\n".join([text, *(["", "notes", *notes] if notes else [])]))
 
 
 @dataclass
@@ -120,6 +165,24 @@ class Data:
     command: (
         Annotated[Phantom, tyro.conf.subcommand("phantom")]
         | Annotated[Import, tyro.conf.subcommand("import")]
+        | Annotated[Join, tyro.conf.subcommand("join")]
         | Annotated[Info, tyro.conf.subcommand("info")]
         | Annotated[Verify, tyro.conf.subcommand("verify")]
     )
+
+
+def _told(report: ImportReport) -> Answer:
+    lines = [f"{report.imported} images are in {report.store.path}."]
+    if report.resumed:
+        lines.append(f"{report.resumed} of them were ready from an interrupted import.")
+    lines += [f"left out: {q['file']}: {q['reason']}" for q in report.quarantined]
+    data = {
+        "imported": report.imported,
+        "quarantined": report.quarantined,
+        "notes": report.notes,
+        "repeats": report.repeats,
+        "resumed": report.resumed,
+        "store": str(report.store.path),
+    }
+    # The notes are on standard error already: the importer logs them.
+    return Answer(data, "\n".join(lines))

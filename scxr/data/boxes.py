@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -21,6 +22,8 @@ def box_masks(records: Sequence[Record], shard: Shard, aspect: str) -> dict[str,
     for position, record in enumerate(records):
         for box in record.boxes:
             width, height = (int(side) for side in shard.sizes[position])
+            if box.frame_width == 0:  # the box is in pixels of the file
+                box = replace(box, frame_width=width, frame_height=height)
             rows, columns = _rectangle(box, placement(width, height, size, aspect), size)
             masks[box.structure][position, rows, columns] = True
     return dict(masks)

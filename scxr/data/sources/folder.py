@@ -1,20 +1,35 @@
-"""Any folder of radiographs: PNG, JPEG, TIFF or DICOM, with a table, sub-folders or no labels."""
+"""Any folder of radiographs: PNG, JPEG, TIFF or DICOM, with a table, sub-folders or no labels.
+
+The files may lie in zip and tar archives; these are read as they are.
+"""
 
 from __future__ import annotations
 
+import math
 import warnings
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from io import BytesIO
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from scxr.data.sources.files import Found, list_files
+from scxr.data.sources.archives import is_sequential, read_member
+from scxr.data.sources.files import FileIndex, Found, list_files, no_pictures, set_aside
 from scxr.data.sources.matching import locate
-from scxr.data.sources.records import Record, join_findings, view_name
-from scxr.data.sources.tables import TEXT_SUFFIXES, iterate, pick_columns, read_table
+from scxr.data.sources.records import Box, Record, join_findings, view_name
+from scxr.data.sources.tables import (
+    TEXT_SUFFIXES,
+    iterate,
+    pick_columns,
+    read_table,
+    require_columns,
+)
 from scxr.errors import InputError
 
 PARTS = ("image", "patient", "view", "findings", "hospital")
+BOX_COLUMNS = ("image", "finding", "x", "y", "width", "height")
 SUBFOLDERS = "subfolders"
 PLAIN_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp"}
 
@@ -23,44 +38,48 @@ def folder(
     path: str | Path,
     labels: str | Path | None = None,
     columns: Mapping[str, str] | None = None,
+    boxes: str | Path | None = None,
 ) -> Iterator[Record]:
     """Records of every file below `path`.
 
     Args:
-        path: the folder; sub-folders are searched too.
+        path: the folder; sub-folders and archives are searched too.
         labels: a CSV, TSV or Parquet table with the columns image, patient, view, findings (`a|b`)
             and hospital; or `subfolders`, when the first folder below `path` names the finding; or
             nothing, and then findings are unknown and every file is a patient of its own (DICOM
             files say whose they are).
         columns: other names of these columns in the table, e.g. `{"image": "Filename"}`.
+        boxes: a table of annotated rectangles with the columns image, finding, x, y, width and
+            height: the upper left corner and the sides, in pixels of the file. They become regions.
 
     With a table, its rows decide what is imported: a file without a row is set aside with that
     reason, a row without a file is noted. `image` may be a path or a bare file name, with or
     without its suffix; all other columns are kept.
     """
     root = Path(path)
-    files, _ = list_files(root)
+    files, broken = list_files(root, archives=True)
+    tables = {Path(table).absolute() for table in (labels, boxes) if table is not None}
+    files = [file for file in files if file.path.absolute() not in tables]
     if labels is None or str(labels) == SUBFOLDERS:
         if columns:
             raise InputError("Columns can only be named for a table; give one with --labels.")
-        return _without_table(root, files, labels is not None)
-    table = Path(labels)
-    return _with_table(root, files, table, columns or {})
-
-
-def _without_table(root: Path, files: list[Found], subfolders: bool) -> Iterator[Record]:
-    if not files:
-        raise InputError(f"There is no file in {root}; check the path.")
-    return (_own_record(file, subfolders) for file in files)
+        if not files:
+            raise no_pictures(root, "image", broken)
+        records: Iterator[Record] = (_own_record(file, labels is not None) for file in files)
+    else:
+        records = _with_table(root, files, Path(labels), columns or {})
+    if boxes is not None:
+        records = _with_boxes(records, root, files, Path(boxes))
+    return chain(set_aside(broken), records)
 
 
 def _own_record(file: Found, subfolders: bool) -> Record:
     name = PurePosixPath(file.name)
-    record = Record(image=file.name, path=file.path, patient=name.stem)
-    if file.path.suffix.lower() in TEXT_SUFFIXES | {".parquet"}:
+    record = Record(image=file.name, path=file.path, member=file.member, patient=name.stem)
+    if name.suffix.lower() in TEXT_SUFFIXES | {".parquet"}:
         return replace(record, problem="a table, not an image (give it as labels)")
-    if file.path.suffix.lower() not in PLAIN_SUFFIXES:
-        record = replace(record, **_dicom_facts(file.path))
+    if name.suffix.lower() not in PLAIN_SUFFIXES:
+        record = replace(record, **_dicom_facts(file))
     if not subfolders:
         return record
     if len(name.parts) < 2:
@@ -68,15 +87,22 @@ def _own_record(file: Found, subfolders: bool) -> Record:
     return replace(record, findings=join_findings([name.parts[0].replace("_", " ")]))
 
 
-def _dicom_facts(path: Path) -> dict[str, Any]:
-    """Patient and view from a DICOM header; nothing for any other file."""
+def _dicom_facts(file: Found) -> dict[str, Any]:
+    """Patient and view from a DICOM header; nothing for any other file.
+
+    Headers in a tar archive are out of reach until its one pass: that is noted.
+    """
     import pydicom
+
+    if file.member and is_sequential(file.path):
+        return {"note": "files in a tar archive, each taken as a patient of its own"}
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            content = BytesIO(read_member(file.path, file.member)) if file.member else file.path
             header = pydicom.dcmread(
-                path, stop_before_pixels=True, specific_tags=["PatientID", "ViewPosition"]
+                content, stop_before_pixels=True, specific_tags=["PatientID", "ViewPosition"]
             )
             facts = {
                 "patient": str(header.get("PatientID") or "").strip(),
@@ -98,9 +124,50 @@ def _with_table(
             f"The table {table} has no column 'image' (it has: {there}); say which one names the "
             "files with --column image=NAME."
         )
-    files = [file for file in files if file.path.absolute() != table.absolute()]
     rows = (_table_record(row, picked) for row in iterate(frame))
     return locate(rows, root, files, table)
+
+
+def _with_boxes(
+    records: Iterator[Record], root: Path, files: list[Found], table: Path
+) -> Iterator[Record]:
+    """The records with their boxes; rows of the table that fit no file are noted."""
+    frame = read_table(table)
+    require_columns(frame, list(BOX_COLUMNS), table)
+    index = FileIndex(root, files)
+    boxes: dict[tuple[Path, str], tuple[Box, ...]] = defaultdict(tuple)
+    lost: list[Record] = []
+    for row in iterate(frame, BOX_COLUMNS):
+        box = _box(row, table)
+        found = index.find(row["image"])
+        if len(found) == 1:
+            boxes[found[0].path, found[0].member] += (box,)
+        else:
+            lost.append(Record(row["image"], None, note=f"boxes of {table.name} without a file"))
+    own = (
+        replace(record, boxes=boxes.get((record.path, record.member), ()))
+        if record.path
+        else record
+        for record in records
+    )
+    return chain(lost, own)
+
+
+def _box(row: Mapping[str, str], table: Path) -> Box:
+    try:
+        left, top, width, height = (float(row[name]) for name in BOX_COLUMNS[2:])
+    except ValueError:
+        left = top = width = height = math.nan
+    if not (math.isfinite(left + top + width + height) and width > 0 and height > 0):
+        raise InputError(
+            f"The table {table} holds a box of {row['image']} whose x, y, width and height are "
+            "not four numbers with a width and height above 0; repair that row."
+        )
+    name = join_findings([row["finding"]])
+    if not name:
+        raise InputError(f"The table {table} holds a box of {row['image']} without a finding.")
+    # A frame of 0 x 0 stands for the file's own size, which is known when it is decoded.
+    return Box(name, left, top, width, height, frame_width=0, frame_height=0)
 
 
 def _table_record(row: Mapping[str, str], picked: Mapping[str, str]) -> Record:
