@@ -93,8 +93,8 @@ class Monitor:
         self.images, self.batch_size = images, batch_size
 
     @torch.no_grad()
-    def __call__(self, encoder: Encoder) -> dict[str, float | list[float]]:
-        """`measure` of the encoder's features in eval mode, and both spectra.
+    def features(self, encoder: Encoder) -> Tensor:
+        """(N, D) features in eval mode.
 
         Eval mode matters: batch norm over the current batch can make collapsed features look
         alive.
@@ -103,6 +103,15 @@ class Monitor:
         encoder.eval()
         features = torch.cat([encoder(part) for part in self.images.split(self.batch_size)])
         encoder.train(training)
+        return features
+
+    def rank(self, encoder: Encoder) -> float:
+        """`effective_rank` of the encoder's features, and nothing else."""
+        return effective_rank(self.features(encoder))
+
+    def __call__(self, encoder: Encoder) -> dict[str, float | list[float]]:
+        """`measure` of the encoder's features, and both spectra."""
+        features = self.features(encoder)
         spectra = {
             "spectrum": spectrum(features, centre=True),
             "spectrum_uncentred": spectrum(features, centre=False),

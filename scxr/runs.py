@@ -226,3 +226,12 @@ def _commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the unfinished files that a kill left in a run folder."""
+    for name in ("config.json", "log.jsonl", "resume", "method", "encoder"):
+        for file in folder.glob(f".{name}.*"):
+            file.unlink()
+    for file in folder.glob("snapshots/.step_*"):
+        file.unlink()

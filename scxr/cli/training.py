@@ -17,7 +17,7 @@ class Pretrain(Command):
     """Pretrain an encoder on unlabelled radiographs."""
 
     method: Annotated[Positional[str], arg(metavar="METHOD")]
-    """moco, barlow, dino or spark."""
+    """moco, barlow, vicreg, dino or spark."""
     data: Annotated[str, arg(metavar="STORE|phantom")]
     """A store's folder, or "phantom" for the embedded radiographs."""
     out: Annotated[Path, arg(metavar="RUN")]

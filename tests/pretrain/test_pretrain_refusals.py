@@ -51,7 +51,7 @@ def test_an_empty_folder_is_a_place_like_any_other(store, tmp_path):
 @pytest.mark.parametrize(
     ("method", "options", "message"),
     [
-        ("moko", {}, "Unknown method 'moko': choose from moco, barlow, dino, spark"),
+        ("moko", {}, "Unknown method 'moko': choose from moco, barlow, vicreg, dino, spark"),
         ("moco", {"preset": "fast"}, "Unknown preset 'fast': choose from quick, full"),
         ("moco", {"settings": {"batch_size": 65, "queue_size": 65}}, "holds 64 images, fewer than"),
         ("moco", {"settings": {"queue_sise": 64}}, "did you mean 'queue_size'"),

@@ -1,0 +1,77 @@
+"""Looks at a run while it is trained: how far the features collapse, what the network paints.
+
+A look costs a pass of `IMAGES` pictures without gradients, a third of a training step or so; with
+at least `CLOSEST` steps between two looks the watching stays near two per cent of the training.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+
+from scxr import runs
+from scxr.checkpoint import TrainingLog
+from scxr.collapse import Monitor
+from scxr.data.store import RadiographStore
+from scxr.encoders import resize
+from scxr.methods import Method
+from scxr.seeds import generator
+
+IMAGES = 256
+POINTS = 100  # at most so many looks at a long run
+CLOSEST = 15  # steps between two looks at a run of a minute
+SNAPSHOT_IMAGES = 8
+
+
+class Observer:
+    """Measures collapse, keeps snapshots, and tells a method that asks for it its features' rank.
+
+    Args:
+        data: `IMAGES` of its pictures, drawn from the seed, are looked at each time.
+        log: gets a row of kind "monitor" a look.
+        folder: the run's; snapshots go below it.
+        steps: of the whole run.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        data: RadiographStore,
+        log: TrainingLog,
+        folder: Path,
+        steps: int,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.method, self.log, self.folder, self.steps = method, log, folder, steps
+        self.epoch_length = len(data) // method.settings.batch_size
+        self.interval = max(math.ceil(steps / POINTS), min(CLOSEST, math.ceil(steps / 12)))
+        order = torch.randperm(len(data), generator=generator(seed, "monitor"))
+        rows = order[:IMAGES].sort().values
+        sample = data.batch(rows).to(device).float() / 255
+        sample = resize(sample, method.settings.image_size)
+        self.monitor, self.pictures = Monitor(sample), sample[:SNAPSHOT_IMAGES]
+
+    def epoch(self, step: int) -> float:
+        """Passes over the store after `step` steps."""
+        return step / self.epoch_length
+
+    def control(self, step: int) -> None:
+        """Tell the method its features' rank, if it wants to know after `step` steps."""
+        every = self.method.control_every
+        if every is not None and step % every == 0:
+            self.method.hold_rank(self.monitor.rank(self.method.encoder))
+
+    def __call__(self, step: int) -> None:
+        """Look, if a look is due after `step` steps."""
+        due = step % self.interval == 0 or step == self.steps
+        if not due or step in self.log.observed:
+            return
+        epoch = self.epoch(step)
+        self.log.write("monitor", step, epoch, self.monitor(self.method.encoder))
+        kept = self.method.snapshot(self.pictures)
+        if kept:
+            file = self.folder / "snapshots" / f"step_{step:07d}.safetensors"
+            runs.write_tensors(file, kept, {"step": str(step), "epoch": f"{epoch:.4f}"})
