@@ -10,11 +10,12 @@ Whatever cannot be used raises `Unusable` with the reason; nothing here is fatal
 from __future__ import annotations
 
 import io
+import logging
 import struct
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -109,7 +110,7 @@ def _quantise(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 def _picture(data: bytes) -> np.ndarray:
     try:
-        with _quiet():
+        with quiet():
             image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
             _check_size(image.width, image.height, getattr(image, "n_frames", 1))
             return _deep_colour(data) if _is_deep_colour_png(data) else _grey(image)
@@ -171,7 +172,7 @@ def _dicom(data: bytes) -> np.ndarray:
     from pydicom.pixels import apply_modality_lut
 
     try:
-        with _quiet():
+        with quiet():
             dataset = pydicom.dcmread(io.BytesIO(data), force=True)
             _check_dicom(dataset)
             values = apply_modality_lut(_one_channel(dataset), dataset)
@@ -239,31 +240,33 @@ def _one_channel(dataset: Any) -> np.ndarray:
 
 _counting = threading.Lock()
 _readers = 0
-_silence: warnings.catch_warnings | None = None
+_silence = ExitStack()
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """No warnings: sizes are checked here, and odd metadata is no reason to worry anyone.
+def quiet() -> Iterator[None]:
+    """No warnings and no log of pydicom's: what is wrong with a file is said once, as its reason.
 
     Filters of warnings belong to the process and `catch_warnings` restores what it found, which
     with several threads is another one's silence or its end. So the first thread that reads saves
-    the filters and the last one restores them.
+    the state and the last one restores it.
     """
-    global _readers, _silence
+    global _readers
     with _counting:
         if _readers == 0:
-            _silence = warnings.catch_warnings()
-            _silence.__enter__()
+            _silence.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
+            pydicom_log = logging.getLogger("pydicom")
+            _silence.callback(pydicom_log.setLevel, pydicom_log.level)
+            pydicom_log.setLevel(logging.CRITICAL + 1)
         _readers += 1
     try:
         yield
     finally:
         with _counting:
             _readers -= 1
-            if _readers == 0 and _silence is not None:
-                _silence.__exit__(None, None, None)
+            if _readers == 0:
+                _silence.close()
 
 
 def _short(error: BaseException) -> str:

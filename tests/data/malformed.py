@@ -149,7 +149,7 @@ def picture_cases() -> dict[str, Case]:
     text = PngImagePlugin.PngInfo()
     text.add_text("Comment", "x" * 3_000_000, zip=True)
     lines = raw_lines(grey(8))
-    rgba16 = np.stack([grey(9).astype(">u2") * 200] * 4, axis=-1)
+    rgba16 = np.stack([grey(9) * np.uint16(200)] * 4, axis=-1).astype(">u2")
     return {
         "empty.png": (b"", "the file is empty"),
         "a letter.png": (b"Dear colleague, please find attached", "not an image"),
@@ -345,7 +345,9 @@ def dicom_cases() -> dict[str, Case]:
             "DICOM",
         ),
         "character set unknown.dcm": (
-            dicom(grey(86), SpecificCharacterSet="ISO_IR 999", PatientName="Müller"),
+            dicom(grey(86), SpecificCharacterSet="ISO_IR 100", PatientName="Müller").replace(
+                b"ISO_IR 100", b"ISO_IR 999"
+            ),
             None,
         ),
         "directory": (dicom(None, DirectoryRecordSequence=[]), "without pixels"),

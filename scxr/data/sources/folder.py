@@ -6,7 +6,6 @@ The files may lie in zip and tar archives; these are read as they are.
 from __future__ import annotations
 
 import math
-import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -15,6 +14,7 @@ from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from scxr.data.decoding import quiet
 from scxr.data.sources.archives import is_sequential, read_member
 from scxr.data.sources.files import FileIndex, Found, list_files, no_pictures, set_aside
 from scxr.data.sources.matching import locate
@@ -98,8 +98,7 @@ def _dicom_facts(file: Found) -> dict[str, Any]:
         return {"note": "files in a tar archive, each taken as a patient of its own"}
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             content = BytesIO(read_member(file.path, file.member)) if file.member else file.path
             header = pydicom.dcmread(
                 content, stop_before_pixels=True, specific_tags=["PatientID", "ViewPosition"]
