@@ -36,6 +36,17 @@ def gather(x: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
+def from_first(number: float) -> float:
+    """The first process's `number`, everywhere."""
+    if processes() == 1:
+        return number
+    shared = torch.tensor(number, dtype=torch.float64)
+    if dist.get_backend() == "nccl":
+        shared = shared.cuda()
+    dist.broadcast(shared, src=0)
+    return float(shared)
+
+
 class _Sum(torch.autograd.Function):
     """All-reduce that carries gradients: each `x` counts in every process's loss.
 

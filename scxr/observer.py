@@ -15,6 +15,7 @@ from scxr import runs
 from scxr.checkpoint import TrainingLog
 from scxr.collapse import Monitor
 from scxr.data.store import RadiographStore
+from scxr.distributed import from_first
 from scxr.encoders import resize
 from scxr.methods import Method
 from scxr.seeds import generator
@@ -62,7 +63,8 @@ class Observer:
         """Tell the method its features' rank, if it wants to know after `step` steps."""
         every = self.method.control_every
         if every is not None and step % every == 0:
-            self.method.hold_rank(self.monitor.rank(self.method.encoder))
+            # Batch norm's statistics differ between processes, the weight they share must not.
+            self.method.hold_rank(from_first(self.monitor.rank(self.method.encoder)))
 
     def __call__(self, step: int) -> None:
         """Look, if a look is due after `step` steps."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
 from torch.optim import SGD, AdamW, Optimizer
 
 from scxr.errors import InputError
@@ -35,13 +37,51 @@ def learning_rate(step: int, steps: int, peak: float, warmup: float) -> float:
     warm = round(warmup * steps)
     if step < warm:
         return peak * (step + 1) / warm
-    return peak * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm))) / 2
+    return cosine((step - warm) / max(1, steps - warm), peak, 0.0)
 
 
-def build_fabric(device: str, precision: str) -> Fabric:
-    """Fabric on one device ("auto", "cpu", "cuda"), in `precision_for` that device."""
+def schedule(optimizer: Optimizer, settings: Settings, step: int, steps: int) -> float:
+    """Set learning rate and weight decay for one step; returns the learning rate.
+
+    Weight decay goes along a half cosine to `weight_decay_end` where that is given; biases and
+    norms, whose group has none, stay without.
+    """
+    rate = learning_rate(step, steps, settings.lr, settings.warmup)
+    end = settings.weight_decay_end
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+        if end is not None and group["weight_decay"] > 0:
+            group["weight_decay"] = cosine(step / steps, settings.weight_decay, end)
+    return rate
+
+
+def cosine(progress: float, start: float, end: float) -> float:
+    """From `start` to `end` along a half cosine, for `progress` in [0, 1]."""
+    return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def build_fabric(device: str, precision: str, *, unused_parameters: bool = False) -> Fabric:
+    """Fabric on a device ("auto", "cpu", "cuda"), in `precision_for` that device.
+
+    One process takes one device. Started by `torchrun`, on one node or several, every process
+    takes its own, and gradients are averaged over all (DistributedDataParallel).
+
+    Args:
+        unused_parameters: some steps leave parameters without a gradient.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if world > 1 else 1
+    strategy = DDPStrategy(find_unused_parameters=unused_parameters) if world > 1 else "auto"
     try:
-        return Fabric(accelerator=device, devices=1, precision=precision_for(device, precision))  # type: ignore[arg-type]
+        fabric = Fabric(
+            accelerator=device,
+            devices=local,
+            num_nodes=world // local,
+            strategy=strategy,
+            precision=precision_for(device, precision),  # type: ignore[arg-type]
+        )
+        fabric.launch()
+        return fabric
     except (ValueError, RuntimeError) as error:
         raise InputError(
             f"Device {device!r} with precision {precision!r} cannot be used here: {error}"

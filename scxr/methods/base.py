@@ -35,6 +35,11 @@ class Settings:
     """Share of the steps in which the learning rate rises linearly."""
     weight_decay: float = 1e-4
     """Not applied to biases and norms."""
+    weight_decay_end: float | None = None
+    """Weight decay at the last step, reached along a half cosine; None keeps it constant."""
+    accumulate: int = 1
+    """Batches whose gradients are averaged for one step. A loss that compares images still
+    compares those of one batch; only `batch_size` gives it more company."""
     betas: tuple[float, float] = (0.9, 0.999)
     """AdamW only."""
     momentum: float = 0.9
@@ -48,7 +53,13 @@ class Settings:
 
     def __post_init__(self) -> None:
         # Two images are the fewest that batch norm and every comparison between images can use.
-        for name, least in (("image_size", 1), ("batch_size", 2), ("steps", 1), ("epochs", 1)):
+        for name, least in (
+            ("image_size", 1),
+            ("batch_size", 2),
+            ("steps", 1),
+            ("epochs", 1),
+            ("accumulate", 1),
+        ):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise InputError(f"{name} is {value}, but must be at least {least}.")
@@ -78,6 +89,8 @@ class Method(nn.Module):
     title: ClassVar[str]
     """As the papers write it, for figures."""
     presets: ClassVar[dict[str, Settings]]
+    unused_parameters: ClassVar[bool] = False
+    """Whether some steps give no gradient to some parameters that have one in others."""
     encoder: Encoder
 
     def __init__(self, encoder: Encoder, settings: Any) -> None:

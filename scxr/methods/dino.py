@@ -189,6 +189,7 @@ class DINO(Method):
     name = "dino"
     title = "DINO"
     presets = {"quick": QUICK, "full": SERIES, "paper": PAPER}
+    unused_parameters = True  # the frozen prototypes
     settings: DINOSettings
     centre: Tensor
 
@@ -207,7 +208,7 @@ class DINO(Method):
         self.encoder.requires_grad_(False)
         self.teacher_head = ema.frozen_copy(self.student_head)
         self.register_buffer("centre", torch.zeros(s.prototypes))
-        self._teacher_mean: Tensor | None = None
+        self._teacher_means: list[Tensor] = []
 
     def views(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
         s = self.settings
@@ -230,7 +231,7 @@ class DINO(Method):
         with full_precision(teacher):
             targets = self._targets(teacher)
             self._observe(targets)
-            self._teacher_mean = mean_over_processes(teacher.mean(dim=0))
+            self._teacher_means.append(mean_over_processes(teacher.mean(dim=0)))
             loss = cross_view_entropy(student, list(targets.chunk(2)), s.student_temperature)
         return {"cross_entropy": loss}
 
@@ -262,9 +263,9 @@ class DINO(Method):
         momentum = ema.cosine_momentum(self.settings.teacher_momentum, self.progress)
         ema.update(self.encoder, self.student, momentum)
         ema.update(self.teacher_head, self.student_head, momentum)
-        if self._teacher_mean is not None:
-            self.centre.lerp_(self._teacher_mean, 1 - self.settings.centre_momentum)
-            self._teacher_mean = None
+        for mean in self._teacher_means:
+            self.centre.lerp_(mean, 1 - self.settings.centre_momentum)
+        self._teacher_means.clear()
 
 
 def uniform_loss(prototypes: int) -> float:

@@ -185,7 +185,7 @@ class MoCo(Method):
         self.control_every = s.control_every if s.control == "rank" else None
         self.register_buffer("queue", F.normalize(torch.randn(s.queue_size, dim), dim=1))
         self.register_buffer("queue_start", torch.zeros((), dtype=torch.long))
-        self._keys: Tensor | None = None
+        self._keys: list[Tensor] = []
 
     def views(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
         """Query's and key's view (B, 1, h, h); then, where the settings ask for them, the clean
@@ -219,7 +219,7 @@ class MoCo(Method):
             terms = {"info_nce": F.cross_entropy(logits, torch.zeros_like(logits[:, 0]).long())}
             terms |= self.regulariser(regularised.float())
         self._measure(q.detach(), k, logits.detach(), first)
-        self._keys = k
+        self._keys.append(k)
         return terms
 
     def _project(self, view: Tensor) -> Tensor:
@@ -266,8 +266,9 @@ class MoCo(Method):
         # now, after the logits, so that no query ever meets its own key as a negative.
         ema.update(self.key_encoder, self.encoder, self.settings.key_momentum)
         ema.update(self.key_head, self.head, self.settings.key_momentum)
-        if self._keys is not None:
-            self._enqueue(self._keys)
+        for keys in self._keys:
+            self._enqueue(keys)
+        self._keys.clear()
 
     @torch.no_grad()
     def _enqueue(self, keys: Tensor) -> None:
@@ -275,4 +276,3 @@ class MoCo(Method):
         offsets = torch.arange(len(keys), device=keys.device)
         self.queue[(self.queue_start + offsets) % len(self.queue)] = keys
         self.queue_start.add_(len(keys)).remainder_(len(self.queue))
-        self._keys = None
