@@ -1,4 +1,4 @@
-"""`scxr pretrain` and `scxr collapse`."""
+"""`scxr pretrain`, `scxr collapse` and `scxr export`."""
 
 from __future__ import annotations
 
@@ -72,3 +72,18 @@ class Collapse(Command):
             raise InputError("There is nothing to show: name at least one run that was trained.")
         shown = ["run", "step", "epoch", "std", "std_normalised", "mean_cosine"]
         return table(frame[[*shown, "effective_rank", "rankme"]])
+
+
+@dataclass
+class Export(Command):
+    """Write a run's encoder as torchvision's state dict, for code that knows nothing of scxr."""
+
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    out: Annotated[Path, arg(metavar="FILE")]
+    """File to write, .safetensors."""
+
+    def __call__(self) -> Answer:
+        from scxr.export import export
+        from scxr.runs import Run
+
+        return facts(export(Run.open(self.run), self.out))
