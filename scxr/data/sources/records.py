@@ -10,6 +10,9 @@ from scxr.data.store import NORMAL
 
 NORMAL_NAMES = {"no finding", "no_finding", "no findings", "normal"}
 
+# What programs write for a value that is not there; none of it is the name of a finding.
+MISSING = {"nan", "na", "n/a", "#n/a", "<na>", "null", "none"}
+
 VIEWS = {
     "pa": "PA",
     "posteroanterior": "PA",
@@ -74,6 +77,7 @@ class Record:
 def join_findings(names: Iterable[str]) -> str:
     """`a|b` of the names, without blanks or repeats; `normal` becomes `No Finding`.
 
+    Words for a missing value (`nan`, `NULL`, ...) are no finding and not normal: unknown.
     `No Finding` beside a finding is dropped: a radiograph with a finding is not normal.
     """
     kept: dict[str, str] = {}
@@ -81,7 +85,7 @@ def join_findings(names: Iterable[str]) -> str:
         clean = " ".join(name.split())
         if clean.casefold() in NORMAL_NAMES:
             clean = NORMAL
-        if clean:
+        if clean and clean.casefold() not in MISSING:
             kept.setdefault(clean.casefold(), clean)
     if len(kept) > 1:
         kept.pop(NORMAL.casefold(), None)

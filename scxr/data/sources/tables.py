@@ -5,17 +5,21 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import re
 import warnings
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from scxr.errors import InputError
 
 DELIMITERS = (",", ";", "\t", "|")
+PARQUET_MARK = b"PAR1"
+SEPARATOR_LINE = re.compile(r"\A\s*sep=.[ \t]*\r?\n", re.IGNORECASE)
 TEXT_SUFFIXES = {".csv", ".tsv", ".txt", ".tab"}
 
 
@@ -24,9 +28,9 @@ def read_table(path: Path, columns: Collection[str] | None = None) -> pd.DataFra
 
     Raises `InputError` in one sentence for a table that is missing, empty or not a table.
     """
-    if not path.is_file():
-        raise InputError(f"There is no table {path}; check the path.")
-    frame = _parquet(path) if path.suffix.lower() == ".parquet" else _delimited(path, columns)
+    data = _content(path)
+    parquet = path.suffix.lower() == ".parquet" or data.startswith(PARQUET_MARK)
+    frame = _parquet(data, path) if parquet else _delimited(data, path, columns)
     names = [str(name).strip() for name in frame.columns]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
@@ -89,21 +93,49 @@ def pick_columns(
     return {**picked, **columns}
 
 
-def _parquet(path: Path) -> pd.DataFrame:
+def _content(path: Path) -> bytes:
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give the table in it.")
+    if not path.exists():
+        raise InputError(f"There is no table {path}; check the path.")
+    if not path.is_file():
+        raise InputError(f"{path} is no file; give a CSV, TSV or Parquet table.")
     try:
-        frame = pd.read_parquet(path)
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"The table {path} cannot be read ({error.strerror}).") from error
+
+
+def _parquet(data: bytes, path: Path) -> pd.DataFrame:
+    try:
+        frame = pd.read_parquet(io.BytesIO(data))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as a Parquet table ({error}).") from error
-    return frame.astype(object).where(frame.notna(), "").astype(str)
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path} cannot be read as a Parquet table ({reason}).") from error
+    columns = {name: [_as_text(value) for value in frame[name]] for name in frame.columns}
+    return pd.DataFrame(columns, index=frame.index, dtype=object)
 
 
-def _delimited(path: Path, columns: Collection[str] | None) -> pd.DataFrame:
-    text = _text(path)
+def _as_text(value: Any) -> str:
+    """A typed value as a CSV file would hold it; a list is `a|b`."""
+    if isinstance(value, np.ndarray | list | tuple):
+        return "|".join(_as_text(part) for part in value)
+    if value is None or value is pd.NA or value is pd.NaT or value != value:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))  # one gap in a column makes floats of all its integers
+    return str(value)
+
+
+def _delimited(data: bytes, path: Path, columns: Collection[str] | None) -> pd.DataFrame:
+    text = _text(data, path)
     if not text.strip():
         raise InputError(f"The table {path} is empty.")
     if "\0" in text:
         raise InputError(f"{path} is not a text table; give a CSV, TSV or Parquet file.")
-    header = text.lstrip().splitlines()[0]
+    text = SEPARATOR_LINE.sub("", text)  # what spreadsheets write for themselves
+    # The start of a header is enough, and all that the csv module would take.
+    header = text.lstrip()[:100_000].splitlines()[0] if text.strip() else ""
     # The delimiter is the sign that cuts the header into most columns.
     delimiter = max(DELIMITERS, key=lambda sign: len(next(csv.reader([header], delimiter=sign))))
     try:
@@ -129,8 +161,7 @@ def _parse(text: str, delimiter: str, columns: Collection[str] | None) -> pd.Dat
         return pd.read_csv(io.StringIO(text), index_col=False, **options)
 
 
-def _text(path: Path) -> str:
-    data = path.read_bytes()
+def _text(data: bytes, path: Path) -> str:
     if data[:2] == b"\x1f\x8b":
         try:
             data = gzip.decompress(data)
