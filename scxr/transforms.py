@@ -6,6 +6,7 @@ All take and give (B, 1, H, W) float32 on any device, with one number an image.
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -99,7 +100,9 @@ def blur(views: Tensor, sigma: Tensor, width: int) -> Tensor:
     offsets = torch.arange(-half, half + 1)
     kernel = torch.softmax(-(offsets**2) / (2 * sigma**2), dim=1).to(views.device)  # sums to one
     chosen = chosen.to(views.device)
+    # Images as channels, neighbours in memory: what a CPU's convolutions are fast at.
     stack = F.pad(views[chosen], (half, half, half, half), mode="reflect").transpose(0, 1)
+    stack = stack.contiguous(memory_format=torch.channels_last)
     stack = F.conv2d(stack, kernel[:, None, None, :], groups=len(kernel))
     stack = F.conv2d(stack, kernel[:, None, :, None], groups=len(kernel))
     return views.index_copy_(0, chosen, stack.transpose(0, 1))
@@ -113,9 +116,26 @@ def add_noise(views: Tensor, std: Tensor, source: torch.Generator) -> Tensor:
         source: on the device of the views.
     """
     if std.any():
-        noise = torch.randn(views.shape, generator=source, device=views.device)
-        views.addcmul_(noise, _column(std, views))
+        views.addcmul_(_standard_normal(views, source), _column(std, views))
     return views.clamp_(0, 1)
+
+
+def _standard_normal(like: Tensor, source: torch.Generator) -> Tensor:
+    if like.device.type != "cpu":
+        return torch.randn(like.shape, generator=source, device=like.device)
+    # Sixteen random bits pick a quantile: finer than grey values, and half the time of randn.
+    bits = torch.empty(-(-like.numel() // 4), dtype=torch.int64)
+    bits.random_(-(2**63), None, generator=source)
+    picked = bits.view(torch.int16)[: like.numel()].int() + 2**15
+    return _quantiles().index_select(0, picked).view(like.shape)
+
+
+@cache
+def _quantiles() -> Tensor:
+    """(65536,) values of equal probability under the standard normal distribution."""
+    middles = (torch.arange(2**16, dtype=torch.float64) + 0.5) / 2**16
+    values = torch.special.ndtri(middles)
+    return (values / values.std(correction=0)).float()
 
 
 def _column(values: Tensor, like: Tensor) -> Tensor:
