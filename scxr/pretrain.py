@@ -7,10 +7,11 @@ one that was never disturbed.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +20,23 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.optim import Optimizer
 
-from scxr import __version__, runs
+from scxr import identity, runs
 from scxr.cache import cache_folder
 from scxr.checkpoint import TrainingLog, load_state, save_state
-from scxr.collapse import Monitor
+from scxr.data.batches import Batches
 from scxr.data.store import RadiographStore
-from scxr.encoders import build_encoder, resize
+from scxr.encoders import build_encoder
 from scxr.errors import InputError
+from scxr.memory import advice
 from scxr.methods import METHODS, Method, Settings
 from scxr.methods.settings import to_dict, with_changes
-from scxr.optimisation import build_fabric, build_optimizer, learning_rate
+from scxr.observer import Observer
+from scxr.optimisation import build_fabric, build_optimizer, precision_for, schedule
 from scxr.progress import progress_bar
 from scxr.runs import Run
 from scxr.seeds import generator, seed_for
 
 LOGGED_STEPS = 500  # a run's log has about this many training rows at most
-MONITOR_IMAGES = 512
-MONITOR_POINTS = 12
-SNAPSHOT_IMAGES = 8
 
 
 def pretrain(
@@ -50,6 +50,7 @@ def pretrain(
     resume: bool = True,
     device: str = "auto",
     precision: str = "auto",
+    compiled: bool = False,
     checkpoint_every: int = 200,
 ) -> Run:
     """Pretrain an encoder on unlabelled radiographs and leave a run folder.
@@ -67,25 +68,48 @@ def pretrain(
         resume: finish an interrupted run; if False, meeting one is an error.
         device: "auto", "cpu" or "cuda".
         precision: "auto", or one of Fabric's, for example "bf16-mixed" or "32-true".
+        compiled: let torch.compile translate the method first: minutes, repaid by long runs.
         checkpoint_every: steps between saved states.
+
+    Started by `torchrun`, every process computes its share of each batch; the first one writes.
 
     Raises:
         InputError: unknown names, a store that is too small, a folder that holds something else,
-            an interruption, a loss that is no longer finite.
+            an interruption, a loss that is no longer finite, too little memory.
     """
     chosen = preset_settings(method, preset, settings or {})
     steps = total_steps(chosen, data)
-    config = _describe(method, preset, chosen, seed, data)
-    folder = Path(out) if out is not None else cache_folder() / "runs" / _key(config)
-    ready = _existing(folder, config, resume)
+    fabric = build_fabric(device, precision, unused_parameters=METHODS[method].unused_parameters)
+    if chosen.batch_size % fabric.world_size:
+        raise InputError(
+            f"A batch of {chosen.batch_size} cannot be shared by {fabric.world_size} processes: "
+            f"set batch_size to a multiple."
+        )
+    config = identity.describe(method, preset, to_dict(chosen), seed, data)
+    config["precision"] = precision_for(device, precision)
+    folder = Path(out) if out is not None else cache_folder() / "runs" / identity.key(config)
+    ready = identity.existing(folder, config, resume)
     if ready is not None:
         return ready
     # All that can be refused is refused before the folder is touched.
-    fabric = build_fabric(device, precision)
     network = build_method(method, chosen, data, seed)
+    if fabric.world_size > 1 and fabric.device.type == "cuda" and network.synchronised_norm:
+        network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
     optimizer = build_optimizer(network, chosen)
-    runs.write_json(folder / "config.json", config)
-    _train(fabric, network, optimizer, data, folder, steps, seed, checkpoint_every)
+    fabric.barrier()
+    if fabric.is_global_zero:
+        runs.remove_leftovers(folder)
+        runs.write_json(folder / "config.json", config)
+    try:
+        _train(fabric, network, optimizer, data, folder, steps, seed, checkpoint_every, compiled)
+    except KeyboardInterrupt:
+        raise InputError(
+            "Interrupted: run the same command with --resume to go on from the last saved state."
+        ) from None
+    except RuntimeError as error:
+        if not _out_of_memory(error):
+            raise
+        raise InputError(advice(method, chosen, precision=config["precision"])) from error
     return Run.open(folder)
 
 
@@ -118,7 +142,8 @@ def total_steps(settings: Settings, data: RadiographStore) -> int:
         )
     if settings.steps is not None:
         return settings.steps
-    return (settings.epochs or 1) * (len(data) // settings.batch_size)
+    batches = (settings.epochs or 1) * (len(data) // settings.batch_size)
+    return max(1, batches // settings.accumulate)
 
 
 def build_method(method: str, settings: Settings, data: RadiographStore, seed: int) -> Method:
@@ -145,55 +170,85 @@ def _train(
     steps: int,
     seed: int,
     checkpoint_every: int,
+    compiled: bool,
 ) -> None:
     settings, state_file = method.settings, folder / "resume.safetensors"
     method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    model, optimizer = fabric.setup(method, optimizer)
-    done = load_state(state_file, method, optimizer)
-    log_every, speed = max(1, steps // LOGGED_STEPS), _Speed(done)
-    bar = progress_bar(total=steps, initial=done, desc=method.title, unit="step")
-    with TrainingLog(folder / "log.jsonl", done) as log, bar:
-        observe = _Observer(method, data, log, folder, steps, seed, fabric.device)
+    trained: Any = torch.compile(method) if compiled else method
+    model, optimizer = fabric.setup(trained, optimizer)
+    precision = fabric.strategy.precision
+    done = load_state(state_file, method, optimizer, precision)
+    fabric.barrier()
+    log_every = max(1, steps // LOGGED_STEPS)
+    batches = Batches(data, _rows_ahead(fabric, data, settings, done, steps, seed), fabric.device)
+    with ExitStack() as stack:
+        if not fabric.is_global_zero:
+            # Other processes train along; what they would write goes where nobody reads it.
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        log = stack.enter_context(TrainingLog(folder / "log.jsonl", done))
+        quiet = {} if fabric.is_global_zero else {"disable": True}
+        bar = progress_bar(total=steps, initial=done, desc=method.title, unit="step", **quiet)
+        stack.enter_context(bar)
+        stack.enter_context(batches)
+        observe = Observer(method, data, log, folder, steps, seed, fabric.device)
         observe(done)
-        try:
-            while done < steps:
-                rate = learning_rate(done, steps, settings.lr, settings.warmup)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                method.progress = done / steps
-                rows = batch_rows(len(data), settings.batch_size, done, seed)
-                images = data.batch(rows).to(fabric.device, non_blocking=True).float() / 255
-                terms = model(method.views(images, generator(seed, "views", done)))
-                loss = torch.stack(list(terms.values())).sum()
-                fabric.backward(loss)
-                if settings.clip is not None:
-                    fabric.clip_gradients(
-                        model, optimizer, max_norm=settings.clip, error_if_nonfinite=False
-                    )
-                optimizer.step()
-                optimizer.zero_grad()
-                method.after_step()
-                done += 1
-                bar.update()
-                if done % log_every == 0 or done == steps:
-                    row = _numbers({"loss": loss, **terms, **method.metrics})
-                    _require_finite(row["loss"], done, folder)
-                    row |= {"lr": rate, "images_per_second": speed(done) * len(images)}
-                    log.write("train", done, observe.epoch(done), row)
-                    bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
-                if done % checkpoint_every == 0 or done == steps:
-                    _require_finite(_checksum(method), done, folder)
-                observe(done)
-                if done % checkpoint_every == 0 and done < steps:
-                    save_state(state_file, method, optimizer, done)
-        except KeyboardInterrupt:
-            raise InputError(
-                f"Interrupted at step {done} of {steps}: run the same command with --resume to go "
-                f"on from the last saved state."
-            ) from None
-    runs.write_tensors(folder / "method.safetensors", method.state_dict())
-    runs.write_encoder(folder / "encoder.safetensors", method.encoder)
-    state_file.unlink(missing_ok=True)
+        pace = _Pace(batches, settings.batch_size * settings.accumulate, done)
+        while done < steps:
+            rate = schedule(optimizer, settings, done, steps)
+            method.progress = done / steps
+            terms = _gradients(fabric, model, method, batches, done, seed)
+            if settings.clip is not None:
+                fabric.clip_gradients(
+                    model, optimizer, max_norm=settings.clip, error_if_nonfinite=False
+                )
+            optimizer.step()
+            optimizer.zero_grad()
+            method.after_step()
+            done += 1
+            observe.control(done)
+            bar.update()
+            if done % log_every == 0 or done == steps:
+                row = _numbers(fabric, terms | method.metrics)
+                _require_finite(row["loss"], done, folder)
+                row |= {"lr": rate, **pace(done)}
+                log.write("train", done, observe.epoch(done), row)
+                bar.set_postfix(_shown(row, fabric), refresh=False)
+            if done % checkpoint_every == 0 or done == steps:
+                _require_finite(_checksum(method), done, folder)
+            observe(done)
+            if done % checkpoint_every == 0 and done < steps:
+                save_state(folder / state_file.name, method, optimizer, precision, done)
+        runs.write_tensors(folder / "method.safetensors", method.state_dict())
+        runs.write_encoder(folder / "encoder.safetensors", method.encoder)
+        (folder / state_file.name).unlink(missing_ok=True)
+    fabric.barrier()
+
+
+def _gradients(
+    fabric: Fabric, model: Any, method: Method, batches: Batches, step: int, seed: int
+) -> dict[str, Tensor]:
+    """Leave the gradient of one step, the mean over its batches; the loss and its terms."""
+    parts = method.settings.accumulate
+    total: dict[str, Tensor] = {}
+    for part in range(parts):
+        images = next(batches).float() / 255
+        views = method.views(images, generator(seed, "views", step * parts + part))
+        with fabric.no_backward_sync(model, enabled=part < parts - 1):
+            terms = {name: term / parts for name, term in model(views).items()}
+            loss = torch.stack(list(terms.values())).sum()
+            fabric.backward(loss)
+        for name, term in {"loss": loss, **terms}.items():
+            total[name] = total.get(name, 0) + term.detach()
+    return total
+
+
+def _rows_ahead(
+    fabric: Fabric, data: RadiographStore, settings: Settings, done: int, steps: int, seed: int
+) -> Iterator[Tensor]:
+    """This process's rows of every batch from step `done` on."""
+    size, parts = settings.batch_size, settings.accumulate
+    for batch in range(done * parts, steps * parts):
+        yield batch_rows(len(data), size, batch, seed).chunk(fabric.world_size)[fabric.global_rank]
 
 
 def batch_rows(n: int, batch_size: int, step: int, seed: int) -> Tensor:
@@ -211,58 +266,41 @@ def batch_rows(n: int, batch_size: int, step: int, seed: int) -> Tensor:
     return order[position * batch_size : (position + 1) * batch_size].sort().values
 
 
-class _Observer:
-    """Measures collapse and keeps snapshots at about `MONITOR_POINTS` moments of a run."""
+class _Pace:
+    """Images a second, and the share of the time spent waiting for them, since last asked."""
 
-    def __init__(
-        self,
-        method: Method,
-        data: RadiographStore,
-        log: TrainingLog,
-        folder: Path,
-        steps: int,
-        seed: int,
-        device: torch.device,
-    ) -> None:
-        self.method, self.log, self.folder, self.steps = method, log, folder, steps
-        self.epoch_length = len(data) // method.settings.batch_size
-        self.interval = math.ceil(steps / MONITOR_POINTS)
-        order = torch.randperm(len(data), generator=generator(seed, "monitor"))
-        rows = order[:MONITOR_IMAGES].sort().values
-        sample = data.batch(rows).to(device).float() / 255
-        sample = resize(sample, method.settings.image_size)
-        self.monitor, self.pictures = Monitor(sample), sample[:SNAPSHOT_IMAGES]
+    def __init__(self, batches: Batches, batch_size: int, step: int) -> None:
+        self.batches, self.batch_size = batches, batch_size
+        self.last = step, time.perf_counter(), batches.waited
 
-    def epoch(self, step: int) -> float:
-        return step / self.epoch_length
-
-    def __call__(self, step: int) -> None:
-        due = step % self.interval == 0 or step == self.steps
-        if not due or step in self.log.observed:
-            return
-        epoch = self.epoch(step)
-        self.log.write("monitor", step, epoch, self.monitor(self.method.encoder))
-        kept = self.method.snapshot(self.pictures)
-        if kept:
-            file = self.folder / "snapshots" / f"step_{step:07d}.safetensors"
-            runs.write_tensors(file, kept, {"step": str(step), "epoch": f"{epoch:.4f}"})
+    def __call__(self, step: int) -> dict[str, float]:
+        then, self.last = self.last, (step, time.perf_counter(), self.batches.waited)
+        steps, seconds, waited = (now - before for now, before in zip(self.last, then, strict=True))
+        seconds = max(seconds, 1e-9)
+        return {
+            "images_per_second": round(steps * self.batch_size / seconds, 3),
+            "waiting": round(waited / seconds, 4),
+        }
 
 
-class _Speed:
-    """Steps per second since it was last asked."""
-
-    def __init__(self, step: int) -> None:
-        self.step, self.clock = step, time.perf_counter()
-
-    def __call__(self, step: int) -> float:
-        now = time.perf_counter()
-        speed = (step - self.step) / max(now - self.clock, 1e-9)
-        self.step, self.clock = step, now
-        return round(speed, 3)
+def _numbers(fabric: Fabric, tensors: dict[str, Tensor]) -> dict[str, float]:
+    """Means over the processes, as plain numbers."""
+    names = list(tensors)
+    values = torch.stack([tensors[name].detach().float() for name in names])
+    means: Any = fabric.all_reduce(values, reduce_op="mean")
+    return {n: float(f"{mean:.6g}") for n, mean in zip(names, means.tolist(), strict=True)}
 
 
-def _numbers(tensors: dict[str, Tensor]) -> dict[str, float]:
-    return {key: float(f"{value.detach().item():.6g}") for key, value in tensors.items()}
+def _shown(row: dict[str, float], fabric: Fabric) -> dict[str, str]:
+    """What stands behind the progress bar."""
+    shown = {"loss": f"{row['loss']:.3f}", "images/s": f"{row['images_per_second']:.0f}"}
+    if fabric.device.type == "cuda":
+        shown["memory"] = f"{torch.cuda.max_memory_allocated(fabric.device) / 1e9:.1f} GB"
+    return shown
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 @torch.no_grad()
@@ -277,64 +315,3 @@ def _require_finite(number: float, step: int, folder: Path) -> None:
             f"Training diverged at step {step}: {folder} keeps the last good state; try a lower "
             f"lr, a longer warmup or precision 32-true."
         )
-
-
-def _describe(
-    method: str, preset: str, settings: Settings, seed: int, data: RadiographStore
-) -> dict[str, Any]:
-    return {
-        "format": runs.FORMAT,
-        "method": method,
-        "preset": preset,
-        "settings": to_dict(settings),
-        "seed": seed,
-        "data": {
-            "fingerprint": data.fingerprint,
-            "images": len(data),
-            "mean": data.mean,
-            "std": data.std,
-        },
-        "version": __version__,
-        "environment": runs.environment(),
-    }
-
-
-def _content(config: dict[str, Any]) -> str:
-    """What makes two runs the same run; the machine and the preset's name do not."""
-    parts = {k: config.get(k) for k in ("method", "settings", "seed", "data", "version")}
-    return json.dumps(parts, sort_keys=True)
-
-
-def _key(config: dict[str, Any]) -> str:
-    return f"{config['method']}-{hashlib.sha256(_content(config).encode()).hexdigest()[:12]}"
-
-
-def _existing(folder: Path, config: dict[str, Any], resume: bool) -> Run | None:
-    """The finished run in `folder` if it is this very one; None when there is work to do."""
-    if not (folder / "config.json").exists():
-        if folder.exists() and (not folder.is_dir() or any(map(_is_foreign, folder.iterdir()))):
-            raise InputError(f"{folder} exists and is no run folder: choose another --out.")
-        return None
-    run = Run.open(folder)
-    if run.method != config["method"]:
-        raise InputError(
-            f"{folder} holds a {run.method} run, not {config['method']}: choose another --out."
-        )
-    if _content(run.config) != _content(json.loads(json.dumps(config))):
-        raise InputError(
-            f"{folder} holds a {run.method} run with other settings, seed or data: choose another "
-            f"--out."
-        )
-    if run.finished:
-        return run
-    if not resume:
-        raise InputError(
-            f"{folder} holds an interrupted run: add --resume to finish it, or choose another "
-            f"--out."
-        )
-    return None
-
-
-def _is_foreign(file: Path) -> bool:
-    """Whether a file is more than the unfinished config.json that a kill leaves behind."""
-    return not file.name.startswith(".config.json.")

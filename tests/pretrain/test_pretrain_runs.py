@@ -51,6 +51,7 @@ def test_every_step_is_logged_once_with_terms_that_sum_to_the_loss(finished, met
     rates = [learning_rate(s, STEPS, settings["lr"], settings["warmup"]) for s in range(STEPS)]
     assert log["lr"].tolist() == pytest.approx(rates)
     assert (log["images_per_second"] > 0).all()
+    assert log["waiting"].between(0, 1).all()
 
 
 @pytest.mark.parametrize("method", METHOD_NAMES)
