@@ -20,9 +20,10 @@ import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes
 
 from scxr.cli.answers import Answer, Command, facts
+from scxr.cli.benchmarks import Bench
 from scxr.cli.data import Data
 from scxr.cli.evaluation import Evaluate, Explain, Published, Reconstruct
-from scxr.cli.training import Collapse, Pretrain
+from scxr.cli.training import Collapse, Export, Pretrain
 from scxr.errors import InputError
 
 
@@ -41,10 +42,12 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "data": Data,
     "pretrain": Pretrain,
     "collapse": Collapse,
+    "export": Export,
     "evaluate": Evaluate,
     "explain": Explain,
     "reconstruct": Reconstruct,
     "published": Published,
+    "bench": Bench,
 }
 
 
@@ -59,7 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
         args=arguments,
         config=(OmitArgPrefixes, OmitSubcommandPrefixes, FlagCreatePairsOff),
     )
-    command: Command = parsed.command if isinstance(parsed, Data) else parsed
+    command: Command = parsed.command if isinstance(parsed, Data | Bench) else parsed
     try:
         answer = command()
     except InputError as error:

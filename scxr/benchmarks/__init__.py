@@ -1,0 +1,1 @@
+"""Measurements: each module makes its data, runs things in turn and returns rows."""
