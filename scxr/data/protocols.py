@@ -23,18 +23,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from scxr.data.episodes import (
-    OTHER,
-    Episode,
-    check_draw,
-    draw_episodes,
-    eligible,
-    is_validation,
-    known_finding,
-    make_episode,
-    tally,
-)
+from scxr.data.episodes import OTHER, Episode, check_draw, draw_episodes, make_episode
 from scxr.data.exclusions import FURTHER_EXCLUSIONS, SERIES_EXCLUSIONS
+from scxr.data.findings import eligible, is_validation, known_finding, tally
 from scxr.data.store import NORMAL, has_any_finding, has_finding
 from scxr.errors import InputError
 

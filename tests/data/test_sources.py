@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import gzip
 import zipfile
 from collections.abc import Callable
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
@@ -20,7 +18,6 @@ from scxr.data.importing import import_from
 from scxr.data.sources import SOURCES, Record, chestmnist, folder, nih, padchest
 from scxr.data.sources.padchest import parse_labels
 from scxr.data.sources.records import join_findings, view_name
-from scxr.data.sources.tables import read_table
 from scxr.errors import InputError
 
 
@@ -69,73 +66,9 @@ def test_views_get_one_name() -> None:
     ]
 
 
-# --- tables -----------------------------------------------------------------------------------
+# --- tables (damaged and odd ones: test_malformed_tables.py) ----------------------------------
 
 PLAIN = "image,patient,findings\na.png,1,Mass|Nodule\nb.png,01,\n"
-
-
-@pytest.mark.parametrize(
-    ("name", "data"),
-    [
-        ("t.csv", PLAIN.encode()),
-        ("t.tsv", PLAIN.replace(",", "\t").encode()),
-        ("t.csv", PLAIN.replace(",", ";").encode()),
-        ("t.csv", PLAIN.replace("|", "+").replace(",", "|").replace("+", "/").encode()),
-        ("t.csv", codecs.BOM_UTF8 + PLAIN.encode()),
-        ("t.csv", PLAIN.encode("utf-16")),
-        ("t.csv", PLAIN.replace("\n", "\r\n").encode()),
-        ("t.csv.gz", gzip.compress(PLAIN.encode())),
-        ("t.csv", PLAIN.replace("\n", "\n\n").encode()),
-        ("t.csv", PLAIN.replace("patient,findings", " patient ,findings,").encode()),
-        ("t.csv", PLAIN.replace("\na.png,1,Mass|Nodule", ',\na.png,1,"Mass|Nodule",').encode()),
-    ],
-)
-def test_tables_in_many_shapes_read_alike(name: str, data: bytes, tmp_path: Path) -> None:
-    (tmp_path / name).write_bytes(data)
-    frame = read_table(tmp_path / name)
-    assert list(frame.columns)[:3] == ["image", "patient", "findings"]
-    assert frame["image"].tolist() == ["a.png", "b.png"]
-    assert frame["patient"].tolist() == ["1", "01"], "identifiers are text, zeros in front stay"
-    assert [text.replace("/", "|") for text in frame["findings"]] == ["Mass|Nodule", ""]
-
-
-def test_parquet_tables_too(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"image": ["a", "b"], "patient": [1, 2], "view": [None, "PA"]})
-    frame.to_parquet(tmp_path / "t.parquet")
-    assert read_table(tmp_path / "t.parquet").to_dict("list") == {
-        "image": ["a", "b"],
-        "patient": ["1", "2"],
-        "view": ["", "PA"],
-    }
-
-
-def test_accents_from_a_windows_spreadsheet(tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_bytes("image;patient\na;José\n".encode("cp1252"))
-    assert read_table(tmp_path / "t.csv")["patient"].tolist() == ["José"]
-
-
-@pytest.mark.parametrize(
-    ("name", "data", "message"),
-    [
-        ("t.csv", b"", "is empty"),
-        ("t.csv", b"\n \n", "is empty"),
-        ("t.csv", b"image,patient\n", "has no rows"),
-        ("t.csv", b"image,patient\na,1\nb,2,3\n", "line 3"),
-        ("t.csv", b"image,patient\na,1,2\nb,2,3\n", "cannot be parsed"),
-        ("t.csv", b"image,image ,x\na,1,2\n", "several columns called image"),
-        ("t.csv", b"image\0,patient\na,1\n", "not a text table"),
-        ("t.csv", b'image,patient\n"a,1\n', "cannot be parsed"),
-        ("t.csv.gz", gzip.compress(PLAIN.encode())[:30], "damaged gzip"),
-        ("t.parquet", b"PAR1 nothing", "Parquet"),
-    ],
-)
-def test_broken_tables_are_told_in_one_sentence(
-    name: str, data: bytes, message: str, tmp_path: Path
-) -> None:
-    (tmp_path / name).write_bytes(data)
-    with pytest.raises(InputError, match=message) as error:
-        read_table(tmp_path / name)
-    assert "\n" not in str(error.value)
 
 
 # --- folder -----------------------------------------------------------------------------------
