@@ -160,7 +160,7 @@ def sparse_store(path: Path, n: int, size: int = SIZE) -> Path:
     with StoreWriter(path, size, size, {"kind": "sparse"}) as writer:
         writer.add(np.zeros((1, size, size), np.uint8), [row])
     table = pd.read_parquet(path / "table.parquet")
-    pd.concat([table] * n, ignore_index=True).to_parquet(path / "table.parquet", index=False)
+    table.iloc[np.zeros(n, dtype=int)].to_parquet(path / "table.parquet", index=False)
     with (path / "images.npy").open("r+b") as file:
         shape = {"descr": "|u1", "fortran_order": False, "shape": (n, size, size)}
         np.lib.format.write_array_header_1_0(file, shape)

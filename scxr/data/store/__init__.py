@@ -9,7 +9,9 @@ Everything that trains, evaluates or explains reads this and nothing else. A sto
 - `table.parquet`: image, patient, view, findings (`a|b`), hospital, and whatever else came along;
 - optionally `masks.npy` (M, H, ceil(W / 8)) uint8, bits packed along the width, with
   `regions.parquet` (row, structure, mask, kind): only regions that exist take space, and boxes are
-  kept as filled masks of kind `box`.
+  kept as filled masks of kind `box`;
+- of an import, `quarantine.csv` (file, reason) and `notes.json` (what else was noted, with counts
+  of repeated images and of patients on both sides of a split).
 """
 
 from scxr.data.store.layout import COLUMNS, NORMAL, has_any_finding, has_finding

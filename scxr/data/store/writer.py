@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import platform
-import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from scxr.data.store.growing import GrowingArray, remove_leftovers
 from scxr.data.store.layout import (
     COLUMNS,
     FORMAT,
@@ -29,8 +28,6 @@ from scxr.data.store.layout import (
 )
 from scxr.data.store.reader import RadiographStore
 from scxr.errors import InputError
-
-log = logging.getLogger(__name__)
 
 
 class StoreWriter:
@@ -70,12 +67,12 @@ class StoreWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if capacity is not None:
             check_space(self.path.parent, capacity * height * width)
-        _remove_leftovers(self.path)
+        remove_leftovers(self.path)
         owner = f"{platform.node()}-{os.getpid()}"
         self.folder = self.path.parent / f".{self.path.name}.{owner}-{secrets.token_hex(4)}.partial"
         self.folder.mkdir()
-        self._images = _GrowingArray(self.folder / "images.npy", (height, width))
-        self._masks: _GrowingArray | None = None
+        self._images = GrowingArray(self.folder / "images.npy", (height, width))
+        self._masks: GrowingArray | None = None
         self._frames: list[pd.DataFrame] = []
         self._regions: list[pd.DataFrame] = []
         self._structures: list[str] = []
@@ -120,7 +117,7 @@ class StoreWriter:
         if store.has_masks:
             packed = store.packed_masks
             if self._masks is None:
-                self._masks = _GrowingArray(self.folder / "masks.npy", packed.shape[1:])
+                self._masks = GrowingArray(self.folder / "masks.npy", packed.shape[1:])
             row, mask = self._images.n, self._masks.n
             regions = store.regions
             self._regions.append(
@@ -190,7 +187,7 @@ class StoreWriter:
             return
         packed = np.packbits(stack[present], axis=-1)
         if self._masks is None:
-            self._masks = _GrowingArray(self.folder / "masks.npy", packed.shape[1:])
+            self._masks = GrowingArray(self.folder / "masks.npy", packed.shape[1:])
         first = self._masks.n
         self._masks.append(packed)
         self._regions.append(
@@ -234,69 +231,11 @@ class StoreWriter:
             shutil.rmtree(old, ignore_errors=True)
 
 
-class _GrowingArray:
-    """An .npy file of uint8 that grows along its first axis.
-
-    NumPy pads the header so that a longer first dimension fits in place; the final length is
-    written when the file is closed.
-    """
-
-    def __init__(self, path: Path, item: tuple[int, ...]) -> None:
-        self.n = 0
-        self._item = item
-        self._file: BinaryIO = path.open("wb")
-        self._write_header()
-        self._start = self._file.tell()
-
-    def append(self, items: np.ndarray) -> None:
-        self._file.write(np.ascontiguousarray(items).data)
-        self.n += len(items)
-
-    def close(self) -> None:
-        if self._file.closed:
-            return
-        self._file.seek(0)
-        self._write_header()
-        if self._file.tell() != self._start:
-            raise RuntimeError("the .npy header changed its length")
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-
-    def _write_header(self) -> None:
-        np.lib.format.write_array_header_1_0(
-            self._file,
-            {"descr": "|u1", "fortran_order": False, "shape": (self.n, *self._item)},
-        )
-
-
 def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:
     """Some 32 MB of a memory-mapped array at a time, read into memory of its own."""
     step = max(1, (1 << 25) // max(1, int(np.prod(array.shape[1:]))))
     for start in range(0, len(array), step):
         yield np.array(array[start : start + step])
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Remove what writers of this store left behind when they were killed on this machine."""
-    if os.name != "posix":
-        return
-    ours = re.compile(re.escape(f".{path.name}.{platform.node()}-") + r"(\d+)-[0-9a-f]+\.partial")
-    for folder in path.parent.iterdir():
-        match = ours.fullmatch(folder.name)
-        if match and not _is_running(int(match[1])):
-            log.info("removing what an interrupted write left at %s", folder)
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def _text_table(frame: pd.DataFrame) -> pd.DataFrame:
