@@ -69,7 +69,7 @@ def tables(draw: st.DrawFn) -> pd.DataFrame:
     )
 
 
-quick = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+quick = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def drawn(table: pd.DataFrame, name: str) -> list[Episode]:
