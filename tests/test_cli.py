@@ -108,6 +108,24 @@ def test_pretrain_leaves_a_run_that_collapse_reads(capsys, folder):
     assert all(0 < row["effective_rank"] < 512 for row in rows)
 
 
+def test_memory_says_where_it_goes_and_what_fits(capsys):
+    arguments = ("memory", "barlow", "--quick", "--batch", 32, "--precision", "fp32")
+    plain = answer(capsys, *arguments)
+    thrifty = answer(capsys, *arguments, "--checkpointing", "on")
+    sgd = answer(capsys, *arguments, "--set", "optimizer=sgd")
+    parts = ("parameters", "gradients", "optimizer", "buffers", "inputs", "activations")
+    sizes = [plain[f"{part}_bytes"] for part in (*parts, "transient")]
+    assert sum(sizes) == plain["total_bytes"]
+    assert sum(stage["bytes"] for stage in plain["stages"]) == plain["activations_bytes"]
+    assert plain["optimizer_bytes"] == 2 * plain["gradients_bytes"] == 2 * sgd["optimizer_bytes"]
+    assert thrifty["activations_bytes"] < plain["activations_bytes"] / 3
+    assert list(plain["fits"]) == ["8", "16", "22", "24", "40", "80"]
+    assert plain["fits"]["24"] < thrifty["fits"]["24"]
+    cli.main([str(a) for a in arguments])
+    assert "activations layer1" in capsys.readouterr().out
+    assert "Unknown backbone" in refusal(capsys, *arguments, "--backbone", "resnet19")
+
+
 def test_evaluate_reports_every_init_on_the_same_positives(capsys, folder, tmp_path):
     rows = answer(
         capsys, "evaluate", folder / "run", "--data", folder / "store", "--inits", "random",

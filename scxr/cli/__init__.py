@@ -23,6 +23,7 @@ from scxr.cli.answers import Answer, Command, facts
 from scxr.cli.benchmarks import Bench
 from scxr.cli.data import Data
 from scxr.cli.evaluation import Evaluate, Explain, Published, Reconstruct
+from scxr.cli.memory import Memory
 from scxr.cli.training import Collapse, Export, Pretrain
 from scxr.errors import InputError
 
@@ -46,6 +47,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "evaluate": Evaluate,
     "explain": Explain,
     "reconstruct": Reconstruct,
+    "memory": Memory,
     "published": Published,
     "bench": Bench,
 }

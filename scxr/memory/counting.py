@@ -20,7 +20,7 @@ CARDS = (8, 16, 22, 24, 40, 80)
 USABLE = 1e9 / 2**30
 """Share of a card's memory that a step can have, about: the rest is CUDA's and the allocator's."""
 _ALIASES = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
-_STEADY_BATCH = 64  # from here on, the batch decides what the highest level is made of
+_LARGE = 24e9  # bytes: where the second point of the line lies, about
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,8 @@ class MemoryCount:
     transient_bytes: int
     kept: dict[tuple[str, str], int]
     activations_per_image: float
-    _sum: _Line
-    _peak: _Line
-    _update_peak: int
+    _total: _Line
+    _least: int
 
     @property
     def total_bytes(self) -> int:
@@ -100,8 +99,12 @@ class MemoryCount:
         return {stage: total[stage] for stage in STAGES if stage in total}
 
     def total_at(self, batch: int) -> float:
-        """Bytes that a step with another batch takes: what is kept is linear in the batch."""
-        return max(self._sum.at(batch), self._peak.at(batch), self._update_peak)
+        """Bytes of a step with another batch: what is kept grows linearly with it.
+
+        Two batches are counted, the one asked for and one that fills a card, or half of the one
+        asked for where that fills a card itself. Between the two the line is no less than a count.
+        """
+        return max(self._total.at(batch), self._least)
 
     def fits(self, gigabytes: float) -> int:
         """The largest batch that fits into so many GB (10^9 bytes); 0 where no batch of 2 does.
@@ -109,11 +112,8 @@ class MemoryCount:
         A method may refuse it for other reasons, such as a queue shorter than a batch.
         """
         room = gigabytes * 1e9
-        if self._update_peak > room:
-            return 0
-        lines = (self._sum, self._peak)
-        most = min(int((room - line.fixed) / line.per_image) for line in lines)
-        return most if most >= 2 else 0
+        most = int((room - self._total.fixed) / self._total.per_image)
+        return most if most >= 2 and room >= self._least else 0
 
     def to_frame(self) -> pd.DataFrame:
         """One row a part, the activations stage by stage: `part`, `stage`, `bytes`, `gigabytes`."""
@@ -189,13 +189,11 @@ def count_settings(
     precision = _ALIASES.get(precision, precision)
     if precision not in DTYPES:
         raise InputError(f"Unknown precision {precision!r}: choose from {', '.join(DTYPES)}.")
-    steps = _steps(method, settings, precision)
-    step = steps[settings.batch_size]
-    (small, below), (large, above) = sorted(steps.items())[-2:]
-    kept, summed = (
-        _Line.through((small, of(below)), (large, of(above))) for of in (_kept, _summed)
+    step = _step(method, settings, precision, settings.batch_size)
+    batch, other = settings.batch_size, _other_step(method, settings, precision, step)
+    kept, total = (
+        _Line.through((batch, of(step)), (other[0], of(other[1]))) for of in (_kept, _total)
     )
-    total = max(_summed(step), step.peak, step.update_peak)
     return MemoryCount(
         method=method,
         backbone=settings.backbone,
@@ -210,31 +208,33 @@ def count_settings(
         buffers_bytes=step.buffers,
         inputs_bytes=step.inputs,
         activations_bytes=_kept(step),
-        transient_bytes=total - _summed(step),
+        transient_bytes=_total(step) - _summed(step),
         kept=step.kept,
         activations_per_image=kept.per_image,
-        _sum=summed,
-        _peak=_Line.through((small, below.peak), (large, above.peak)),
-        _update_peak=step.update_peak,
+        _total=total,
+        _least=max(step.update_peak, _summed(step) - _kept(step) - step.inputs),
     )
 
 
-def _steps(method: str, settings: Settings, precision: str) -> dict[int, Step]:
-    """The step asked for, and two larger ones (or a smaller one) that show how it grows."""
+def _step(
+    method: str, settings: Settings, precision: str, batch: int, like: Step | None = None
+) -> Step:
+    changed = replace(settings, batch_size=batch)
+    return fake_step(METHODS[method], changed, precision, like=like)
 
-    def step(batch: int) -> Step:
-        return fake_step(METHODS[method], replace(settings, batch_size=batch), precision)
 
+def _other_step(method: str, settings: Settings, precision: str, step: Step) -> tuple[int, Step]:
+    """Another batch and its step, to see how memory grows."""
     asked = settings.batch_size
-    steps = {asked: step(asked)}
-    steady = max(asked, _STEADY_BATCH)
-    for batches in ((steady, 2 * steady), (max(2, asked // 2),), (2 * asked,)):
+    grows = _kept(step) + step.inputs
+    large = int((_LARGE - _total(step) + grows) / grows) * asked
+    for batch in (large if large > asked else asked // 2, asked // 2, 2 * asked):
+        if batch < 2:
+            continue
         try:
-            steps |= {batch: step(batch) for batch in batches if batch not in steps}
+            return batch, _step(method, settings, precision, batch, like=step)
         except InputError:  # a method may refuse a batch: longer than its queue, not divisible
             continue
-        if len(steps) > 1:
-            return steps
     raise InputError(
         f"batch_size {asked} is the only one that these settings of {method} allow: how memory "
         f"grows with the batch cannot be said."
@@ -248,6 +248,10 @@ def _kept(step: Step) -> int:
 def _summed(step: Step) -> int:
     fixed = step.parameters + step.gradients + step.optimizer + step.buffers
     return fixed + step.inputs + _kept(step)
+
+
+def _total(step: Step) -> int:
+    return max(_summed(step), step.peak, step.update_peak)
 
 
 def advice(
@@ -297,7 +301,7 @@ def _cures(method: str, settings: Settings, asked: MemoryCount) -> str:
             cures.append((f"--precision {half} --set checkpointing=true", thrifty, half))
     told = []
     for flags, changed, precision in cures:
-        total = count_settings(method, changed, precision=precision).total_bytes
+        total = _total(_step(method, changed, precision, changed.batch_size))
         if total < asked.total_bytes:
             told.append(f"{flags} ({total / 1e9:.1f} GB)")
     return ", ".join([*told, "a smaller image_size or backbone"])

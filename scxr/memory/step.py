@@ -49,11 +49,14 @@ class Step:
     views: int
 
 
-def fake_step(method: type[Method], settings: Settings, precision: str) -> Step:
+def fake_step(
+    method: type[Method], settings: Settings, precision: str, *, like: Step | None = None
+) -> Step:
     """Run one step of a method on fake tensors and say what it took.
 
     Args:
         precision: a key of `DTYPES`.
+        like: a step with another batch, whose update of the weights need not be run again.
     """
     network = _fake_method(method, settings)
     shapes = _views(network, settings)
@@ -69,11 +72,13 @@ def fake_step(method: type[Method], settings: Settings, precision: str) -> Step:
             inputs = live.now
             kept = _forward_backward(network, views, precision, live)
             peak, live.peak = live.peak, live.now
-            optimizer.step()
+            if like is None:
+                optimizer.step()
             update_peak = live.peak
     del images
     own = sum(_bytes(p) for p in network.parameters())
-    buffers, state = sum(map(_bytes, network.buffers())), _state_bytes(optimizer)
+    buffers = sum(map(_bytes, network.buffers()))
+    state = like.optimizer if like else _state_bytes(optimizer)
     return Step(
         parameters=own,
         gradients=sum(_bytes(p) for p in network.parameters() if p.requires_grad),
@@ -82,7 +87,7 @@ def fake_step(method: type[Method], settings: Settings, precision: str) -> Step:
         inputs=inputs,
         kept=kept,
         peak=peak + own + buffers + state,
-        update_peak=update_peak + own + buffers,
+        update_peak=like.update_peak if like else update_peak + own + buffers,
         views=sum(v.ndim == 4 for v in shapes),
     )
 
