@@ -39,7 +39,8 @@ class Hospital:
     collimated: float  # share of images with visible borders
     marker: float  # share of images with a side marker
     marker_size: float
-    marker_letter: str
+    marker_letter: str  # the usual one; the other stands on the other side
+    marker_habit: float  # share of markers with the usual letter
     rotation: float
     several_findings: bool
 
@@ -55,11 +56,12 @@ HOSPITALS: dict[str, Hospital] = {
         unsharpness=0.0085,
         window=(0.05, 3.3),
         steepness=0.0,
-        toe=0.62,
+        toe=0.74,
         collimated=0.16,
         marker=0.75,
         marker_size=0.065,
         marker_letter="L",
+        marker_habit=0.7,
         rotation=2.0,
         several_findings=True,
     ),
@@ -72,12 +74,13 @@ HOSPITALS: dict[str, Hospital] = {
         photons=60000.0,
         unsharpness=0.0055,
         window=(0.3, 3.75),
-        steepness=0.36,
-        toe=0.42,
+        steepness=0.2,
+        toe=0.5,
         collimated=0.1,
         marker=0.85,
         marker_size=0.075,
         marker_letter="R",
+        marker_habit=0.75,
         rotation=1.2,
         several_findings=False,
     ),
@@ -100,6 +103,7 @@ class Exposure:
     unsharpness: float
     borders: tuple[float, ...]  # left, top, right, bottom; 0 where nothing is collimated
     marker: tuple[float, float] | None
+    letter: str
     devices: bool
 
 
@@ -110,6 +114,8 @@ def draw_exposure(draws: Draws, hospital: Hospital) -> Exposure:
     shown = [edge if draws.chance(0.6) and collimated else 0.0 for edge in edges]
     marked = draws.chance(hospital.marker)
     place = (draws.uniform(0.72, 0.92), draws.uniform(-0.94, -0.72))
+    usual = draws.chance(hospital.marker_habit)
+    other = "R" if hospital.marker_letter == "L" else "L"
     loose = 1.6 if portable else 1.0
     return Exposure(
         view="AP" if portable else "PA",
@@ -120,10 +126,11 @@ def draw_exposure(draws: Draws, hospital: Hospital) -> Exposure:
         breath=min(max(draws.normal(0.45 if portable else 0.1, 0.25), 0.0), 1.0),
         dose=float(np.exp(draws.normal(0.0, 0.35))) * (0.6 if portable else 1.0),
         contrast=draws.normal(1.0, 0.09) * (0.94 if portable else 1.0),
-        offset=draws.normal(0.0, 0.085),
+        offset=draws.normal(0.0, 0.07),
         unsharpness=hospital.unsharpness * draws.uniform(0.8, 1.3) * (1.25 if portable else 1.0),
         borders=tuple(shown),
         marker=place if marked else None,
+        letter=hospital.marker_letter if usual else other,
         devices=portable and draws.chance(0.5),
     )
 
@@ -174,7 +181,7 @@ def finish(shown: Picture, exposure: Exposure, hospital: Hospital) -> NDArray[np
     picture = np.zeros_like(shown)
     picture[field] = (exposed - low) / max(high - low, 1e-6)
     if exposure.marker is not None:
-        letter = _letter(hospital.marker_letter, hospital.marker_size, exposure.marker, len(shown))
+        letter = _letter(exposure.letter, hospital.marker_size, exposure.marker, len(shown))
         picture = np.maximum(picture, np.minimum(letter, 1))
     if not np.isfinite(picture).all():
         raise FloatingPointError("the phantom produced a pixel that is not finite")

@@ -34,7 +34,8 @@ _WEIGHTS = np.linspace(1.75, 1.0, len(FINDINGS))
 _SHARES = np.cumsum(_WEIGHTS / _WEIGHTS.sum())
 _DISEASED = 0.6  # of the patients of a hospital with single findings
 _SHOWN = 0.85  # of a patient's images show a finding that the patient has
-_SEVERAL = 1.0 / (_SHOWN * len(FINDINGS))  # gives one finding an image on average
+_HEALTHY = 0.2  # of the patients of a hospital with several findings
+_SEVERAL = 0.45  # how often each other patient of such a hospital has a finding of mean frequency
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,12 @@ def draw_patient(name: str, hospital: Hospital, seed: int) -> Patient:
     female = draws.chance(0.46)
     age = round(min(max(draws.normal(55, 16), 18), 92))
     if hospital.several_findings:
+        healthy = draws.chance(_HEALTHY)
         relative = (_WEIGHTS / _WEIGHTS.mean()).tolist()
         has = tuple(
             finding
             for finding, share in zip(FINDINGS, relative, strict=True)
-            if draws.chance(_SEVERAL * share)
+            if draws.chance(_SEVERAL * share) and not healthy
         )
     else:
         sick, which = draws.chance(_DISEASED), draws.unit()

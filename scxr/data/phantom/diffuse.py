@@ -1,7 +1,7 @@
 """Findings that spread: interstitial and reticular patterns, fibrosis, bronchiectasis, elevation.
 
-The functions have the arguments of `focal`: scene, conspicuity, side, generator; each adds optical
-depth and returns its mask (H, W).
+The functions have the arguments of `focal` (scene, conspicuity, side, generator), add optical depth
+and return a `Lesion`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scxr.data.phantom import anatomy as body
-from scxr.data.phantom.geometry import Mask, Picture, blur, ramp, sample_curves, splat
+from scxr.data.phantom.focal import Lesion
+from scxr.data.phantom.geometry import Picture, blur, ramp, sample_curves, splat
 from scxr.data.phantom.randomness import Draws
 from scxr.data.phantom.thorax import Scene
 
@@ -61,21 +62,28 @@ def _scatter(
     return x, anatomy.apex + (low + (high - low) * u[1]) * (anatomy.base + 0.2 - anatomy.apex)
 
 
+def _both(scene: Scene, height: float) -> tuple[tuple[float, float], ...]:
+    """The middle of a pattern in both lungs, `height` of the way from apex to base."""
+    anatomy = scene.anatomy
+    y = anatomy.apex + height * (anatomy.base - anatomy.apex)
+    return (-0.5 * anatomy.width, y), (0.5 * anatomy.width, y)
+
+
 def interstitial_pattern(
     scene: Scene, conspicuity: float, side: float, rng: np.random.Generator
-) -> Mask:
+) -> Lesion:
     """Fine reticulation through both lungs, with a slight haze."""
     x, y = _scatter(scene, rng, 1100, 0.0, 1.0)
     lines = _lines(scene, x, y, 0.03 + 0.035 * rng.random(len(x)), rng, 0.0035)
     lung = _visible_lung(scene)
-    strength = 0.18 + 0.7 * conspicuity
+    strength = 0.45 + 1.3 * conspicuity
     scene.depth += strength * lung * (0.0021 * lines + 0.03)
-    return lung > 0.5
+    return Lesion(lung > 0.5, _both(scene, 0.5))
 
 
 def reticular_interstitial_pattern(
     scene: Scene, conspicuity: float, side: float, rng: np.random.Generator
-) -> Mask:
+) -> Lesion:
     """A coarse net of thick septa, mainly basal and peripheral."""
     x, y = _scatter(scene, rng, 230, 0.25, 1.0)
     net = _rings(scene, x, y, 0.03 + 0.03 * rng.random(len(x)), rng, 0.0055)
@@ -83,13 +91,13 @@ def reticular_interstitial_pattern(
     q = np.abs(frame.x) / scene.lateral
     basal = ramp(frame.y, scene.anatomy.apex + 0.35, scene.anatomy.base - 0.15)
     where = _visible_lung(scene) * np.maximum(0.35 + 0.65 * ramp(q, 0.45, 0.8), basal) * basal
-    scene.depth += (0.2 + 0.7 * conspicuity) * where * (0.0026 * net + 0.012)
-    return where > 0.35
+    scene.depth += (0.45 + 1.3 * conspicuity) * where * (0.0026 * net + 0.012)
+    return Lesion(where > 0.35, _both(scene, 0.8))
 
 
 def pulmonary_fibrosis(
     scene: Scene, conspicuity: float, side: float, rng: np.random.Generator
-) -> Mask:
+) -> Lesion:
     """Basal reticulation and honeycombing in lungs that have lost volume (see `prepare`)."""
     x, y = _scatter(scene, rng, 300, 0.55, 1.0)
     comb = _rings(scene, x, y, 0.014 + 0.014 * rng.random(len(x)), rng, 0.004)
@@ -98,17 +106,20 @@ def pulmonary_fibrosis(
     base = scene.dome
     basal = ramp(scene.frame.y - base, -0.62, -0.12)
     where = _visible_lung(scene) * basal
-    scene.depth += (0.15 + 0.75 * conspicuity) * where * (0.0014 * comb + 0.0014 * lines + 0.05)
-    return where > 0.3
+    scene.depth += (0.4 + 1.1 * conspicuity) * where * (0.0014 * comb + 0.0014 * lines + 0.05)
+    return Lesion(where > 0.3, _both(scene, 0.85))
 
 
-def bronchiectasis(scene: Scene, conspicuity: float, side: float, rng: np.random.Generator) -> Mask:
+def bronchiectasis(
+    scene: Scene, conspicuity: float, side: float, rng: np.random.Generator
+) -> Lesion:
     """Ring shadows and tram lines of dilated bronchi in one or both lower lobes."""
     draws = Draws(rng, 16)
     sides = [side, -side] if draws.chance(0.45) else [side]
-    strength = 0.25 + 0.65 * conspicuity
+    strength = 0.4 + 0.9 * conspicuity
     picture = np.zeros_like(scene.air)
     mask = np.zeros(scene.air.shape, dtype=bool)
+    places = []
     for one in sides:
         x0 = one * draws.uniform(0.26, 0.36) + 0.06 * (one > 0)
         y0 = scene.anatomy.dome[0 if one < 0 else 1] - draws.uniform(0.2, 0.3)
@@ -123,9 +134,10 @@ def bronchiectasis(scene: Scene, conspicuity: float, side: float, rng: np.random
         picture += _trams(scene, x0, y0, one, rng)
         d = ((scene.frame.x - x0) ** 2 + (scene.frame.y - y0) ** 2) * (1 / (2.1 * spread) ** 2)
         mask |= d < 1
+        places.append((x0, y0))
     lung = _visible_lung(scene)
     scene.depth += strength * lung * picture
-    return mask & (lung > 0.3)
+    return Lesion(mask & (lung > 0.3), tuple(places))
 
 
 def _trams(scene: Scene, x: float, y: float, side: float, rng: np.random.Generator) -> Picture:
@@ -149,10 +161,11 @@ def _trams(scene: Scene, x: float, y: float, side: float, rng: np.random.Generat
 
 def hemidiaphragm_elevation(
     scene: Scene, conspicuity: float, side: float, rng: np.random.Generator
-) -> Mask:
+) -> Lesion:
     """The raised dome is part of the anatomy (see `prepare`); the mask is what it fills."""
     usual = scene.frame.by_x(body.domes(scene.anatomy, raised=False))
     frame = scene.frame
     filled = (frame.y >= scene.dome) & (frame.y < usual)
     on_side = frame.left if side > 0 else ~frame.left
-    return filled & on_side & (np.abs(frame.x) < scene.lateral) & (usual - scene.dome > 0.02)
+    mask = filled & on_side & (np.abs(frame.x) < scene.lateral) & (usual - scene.dome > 0.02)
+    return Lesion(mask, ((side * 0.35, scene.anatomy.dome[0 if side < 0 else 1]),))

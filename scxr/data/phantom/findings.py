@@ -16,7 +16,7 @@ import numpy as np
 from scxr.data.phantom import diffuse, focal
 from scxr.data.phantom.anatomy import Anatomy
 from scxr.data.phantom.cohort import FINDINGS
-from scxr.data.phantom.geometry import Mask
+from scxr.data.phantom.focal import Lesion
 from scxr.data.phantom.randomness import stream
 from scxr.data.phantom.thorax import Scene
 
@@ -41,22 +41,22 @@ def draw_case(finding: str, patient: str, hospital: str, seed: int) -> Case:
     right_share = 0.65 if finding == "hemidiaphragm elevation" else 0.5
     side = -1.0 if rng.random() < right_share else 1.0
     words = rng.integers(0, 2**63, size=2).tolist()
-    return Case(finding, float(rng.beta(1.6, 1.4)), side, (words[0], words[1]))
+    return Case(finding, float(rng.random()), side, (words[0], words[1]))
 
 
 def prepare(anatomy: Anatomy, case: Case) -> Anatomy:
     """The anatomy as the finding leaves it."""
     c = case.conspicuity
     if case.finding == "hemidiaphragm elevation":
-        lift = 0.07 + 0.25 * c
+        lift = 0.08 + 0.26 * c
         raised = (lift, 0.0) if case.side < 0 else (0.0, lift)
         return replace(anatomy, elevation=raised)
     if case.finding == "pulmonary fibrosis":
-        return replace(anatomy, shrink=0.1 + 0.7 * c)
+        return replace(anatomy, shrink=0.1 + 0.8 * c)
     return anatomy
 
 
-Drawing = Callable[[Scene, float, float, np.random.Generator], Mask]
+Drawing = Callable[[Scene, float, float, np.random.Generator], Lesion]
 
 _DRAWINGS: dict[str, Drawing] = {
     "calcified granuloma": focal.calcified_granuloma,
@@ -73,6 +73,6 @@ _DRAWINGS: dict[str, Drawing] = {
 assert set(_DRAWINGS) == set(FINDINGS)
 
 
-def draw(scene: Scene, case: Case) -> Mask:
-    """Adds the finding to the scene; returns its mask (H, W)."""
+def draw(scene: Scene, case: Case) -> Lesion:
+    """Adds the finding to the scene; returns its mask (H, W) and the centres of its parts."""
     return _DRAWINGS[case.finding](scene, case.conspicuity, case.side, case.generator())

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from scxr.data.phantom import acquisition, cohort, findings, regions, thorax
@@ -19,11 +20,13 @@ from scxr.data.phantom.devices import add_devices
 from scxr.data.phantom.geometry import Frame, Mask
 from scxr.data.phantom.randomness import Draws, stream
 from scxr.data.phantom.regions import REGIONS
+from scxr.data.phantom.reports import Seen, report
 from scxr.data.store import NORMAL, RadiographStore, StoreWriter
 from scxr.errors import InputError
 from scxr.progress import progress_bar
 
-CHUNK = 256
+CHUNK = 128
+WORKERS = 1
 MIN_SIZE, MAX_SIZE = 32, 1024
 
 
@@ -57,8 +60,8 @@ def generate(
 
     Returns:
         A PhantomBatch. Its masks hold every name of REGIONS and FINDINGS ({} without masks), its
-        table the columns image, patient, view, findings, hospital, sex, age (years) and
-        conspicuity ("finding=0.73|...", grades in [0, 1]).
+        table the columns image, patient, view, findings, hospital, sex, age (years), conspicuity
+        ("finding=0.73|...", grades in [0, 1]) and report (one or two sentences).
 
     Raises:
         InputError: an unknown hospital or finding, a negative index, a size out of range.
@@ -80,11 +83,23 @@ def generate(
 
 
 def write_store(
-    path: str | Path, n: int, *, size: int = 128, hospital: str = "A", seed: int = 0
+    path: str | Path,
+    n: int,
+    *,
+    size: int = 128,
+    hospital: str = "A",
+    seed: int = 0,
+    workers: int | None = None,
 ) -> RadiographStore:
-    """Writes images 0 .. n-1 of a hospital with all masks as a RadiographStore, in chunks."""
+    """Writes images 0 .. n-1 of a hospital with all masks as a RadiographStore, in chunks.
+
+    Args:
+        workers: processes; the store does not depend on them. None takes WORKERS.
+    """
     if n < 1:
         raise InputError(f"A phantom store needs at least 1 image; {n} were asked for.")
+    if workers is not None and workers < 1:
+        raise InputError(f"A phantom store needs at least 1 worker, not {workers}.")
     place = _check([0], size, hospital, None)
     source = {
         "kind": "phantom",
@@ -93,17 +108,21 @@ def write_store(
         "seed": seed,
         "findings": list(FINDINGS),
     }
+    chunks = [range(start, min(start + CHUNK, n)) for start in range(0, n, CHUNK)]
+    draw = partial(generate, size=size, hospital=hospital, seed=seed)
+    made: Iterable[PhantomBatch] = map(draw, chunks)
+    if (workers or WORKERS) > 1 and len(chunks) > 1:
+        made = Parallel(workers or WORKERS, return_as="generator")(delayed(draw)(c) for c in chunks)
     with StoreWriter(path, size, size, source, capacity=n) as writer:
-        for start in progress_bar(
-            range(0, n, CHUNK), desc=f"phantom hospital {hospital}", unit="chunk"
+        for batch in progress_bar(
+            made, desc=f"phantom hospital {hospital}", total=len(chunks), unit="chunk"
         ):
-            numbers = range(start, min(start + CHUNK, n))
-            batch = generate(numbers, size=size, hospital=hospital, seed=seed)
             writer.add(batch.images, batch.table, batch.masks)
         return writer.finish()
 
 
-_COLUMNS = ["image", "patient", "view", "findings", "hospital", "sex", "age", "conspicuity"]
+_COLUMNS = ["image", "patient", "view", "findings", "hospital", "sex", "age"]
+_COLUMNS += ["conspicuity", "report"]
 
 
 def _check(
@@ -126,7 +145,7 @@ def _check(
 @lru_cache(maxsize=64)
 def _patient(name: str, hospital: str, seed: int) -> tuple[Patient, Anatomy]:
     patient = cohort.draw_patient(name, HOSPITALS[hospital], seed)
-    draws = Draws(stream(seed, hospital, "anatomy", name), 48)
+    draws = Draws(stream(seed, hospital, "anatomy", name), 80)
     return patient, draw_anatomy(draws, patient.female, patient.age)
 
 
@@ -149,8 +168,8 @@ def _image(
     scene = thorax.project(anatomy, frame, exposure.turn, vessel_draws)
     parts: dict[str, Mask] = dict(regions.regions(scene)) if masks else {}
     field = acquisition.exposed_field(size, exposure)
-    for case in cases:
-        parts[case.finding] = findings.draw(scene, case)
+    seen = [Seen(case, findings.draw(scene, case)) for case in cases]
+    parts |= {one.case.finding: one.lesion.mask for one in seen}
     if exposure.devices:
         add_devices(scene, Draws(stream(seed, place.name, "devices", index), 32))
     noise = stream(seed, place.name, "noise", index)
@@ -165,26 +184,37 @@ def _image(
         "sex": "F" if patient.female else "M",
         "age": patient.age,
         "conspicuity": "|".join(f"{case.finding}={case.conspicuity:.2f}" for case in cases),
+        "report": report(
+            exposure.view, seen, anatomy, Draws(stream(seed, place.name, "report", index), 32)
+        ),
     }
-    seen = {region: _within(mask, field) for region, mask in parts.items()} if masks else {}
-    return picture, seen, row
+    if not masks:
+        return picture, {}, row
+    return picture, {name: _tidy(name, mask, field) for name, mask in parts.items()}, row
 
 
-def _within(mask: Mask, field: tuple[slice, slice]) -> Mask:
-    """What the collimator hides is on no mask."""
-    seen = np.zeros_like(mask)
-    seen[field] = mask[field]
-    return seen
+def _tidy(name: str, mask: Mask, field: tuple[slice, slice]) -> Mask:
+    """What the collimator hides is on no mask, and no mask has stray pixels."""
+    seen = mask
+    if mask[field].shape != mask.shape:
+        seen = np.zeros_like(mask)
+        seen[field] = mask[field]
+    return regions.without_islands(name, seen)
 
 
 def _on_the_day(anatomy: Anatomy, exposure: Exposure) -> Anatomy:
     """A poor breath raises the domes and widens the heart; so does the short distance of AP."""
     rise = 0.11 * exposure.breath
-    wider = 1 + 0.06 * exposure.breath + 0.07 * (exposure.view == "AP")
+    lying = exposure.view == "AP"
+    wider = 1 + 0.06 * exposure.breath + 0.07 * lying
     right, left = anatomy.dome
     return replace(
         anatomy,
         dome=(right - rise, left - rise),
         heart=anatomy.heart * wider,
         heart_y=anatomy.heart_y - rise,
+        # In bed the shoulder blades are not rolled aside, and the clavicles lie higher and flatter.
+        scapula=anatomy.scapula - (0.1 if lying else 0.0),
+        clavicle=anatomy.clavicle - (0.04 if lying else 0.0),
+        clavicle_slope=anatomy.clavicle_slope * (0.75 if lying else 1.0),
     )

@@ -7,6 +7,7 @@ the detector, some 19 cm. All pictures are float32 arrays of shape (H, W).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,8 +44,9 @@ class Frame:
         self.size = size
         self.pixel = 2.0 * zoom / size  # side of a pixel in patient units
         self._cosine, self._sine = float(np.cos(rotation)) * zoom, float(np.sin(rotation)) * zoom
-        self._zoom2, self._shift = zoom * zoom, shift
+        self._zoom2, self._shift, self.rotation = zoom * zoom, shift, rotation
         centres = ((np.arange(size) + 0.5) * (2.0 / size) - 1.0).astype(np.float32)
+        self._centres = centres
         row, column = centres[:, None], centres[None, :]
         self.x: Picture = column * self._cosine + (row * self._sine + shift[0])
         self.y: Picture = row * self._cosine - (column * self._sine - shift[1])
@@ -52,6 +54,15 @@ class Frame:
         self.left: Mask = self.x > 0  # the patient's left half: the image's right
         self._index_side_y = self._index_y + self.left * np.int32(len(KNOTS))
         self._index_x = _knot(self.x)
+
+    def affine(
+        self, a: float, b: float, x: float, y: float, window: tuple[slice, slice]
+    ) -> Picture:
+        """a (X - x) + b (Y - y) at the pixels of a window: a sum of one row and one column."""
+        rows, columns = self._centres[window[0]], self._centres[window[1]]
+        offset = a * (self._shift[0] - x) + b * (self._shift[1] - y)
+        down = rows * (a * self._sine + b * self._cosine) + offset
+        return down[:, None] + columns * (a * self._cosine - b * self._sine)
 
     def by_x(self, table: NDArray) -> Picture:
         """A function of x, given at KNOTS."""
@@ -73,12 +84,15 @@ class Frame:
         half = self.size / 2
         return (column + 1) * half - 0.5, (row + 1) * half - 0.5
 
-    def window(self, x: float, y: float, radius: float) -> tuple[slice, slice]:
-        """The square of pixels around a disc; empty when the disc is out of the field."""
+    def window(
+        self, x: float, y: float, radius: float, height: float | None = None
+    ) -> tuple[slice, slice]:
+        """The box of pixels around a disc (or as high as given); empty when out of the field."""
         column, row = self.to_pixels(x, y)
-        reach = radius / self.pixel + 1.5
-        low = (max(0, int(row - reach)), max(0, int(column - reach)))
-        high = (max(0, int(row + reach) + 1), max(0, int(column + reach) + 1))
+        across = radius / self.pixel + 1.5
+        down = across if height is None else height / self.pixel + 1.5
+        low = (max(0, int(row - down)), max(0, int(column - across)))
+        high = (max(0, int(row + down) + 1), max(0, int(column + across) + 1))
         return slice(low[0], high[0]), slice(low[1], high[1])
 
 
@@ -92,16 +106,21 @@ class Ellipse:
     b: float
     angle: float = 0.0
 
-    def window(self, frame: Frame) -> tuple[slice, slice]:
-        return frame.window(self.x, self.y, max(self.a, self.b))
+    def window(self, frame: Frame, spare: float = 1.0) -> tuple[slice, slice]:
+        """The pixels around it; `spare` above 1 for what reaches beyond the outline."""
+        c, s = math.cos(self.angle - frame.rotation), math.sin(self.angle - frame.rotation)
+        across, down = math.hypot(self.a * c, self.b * s), math.hypot(self.a * s, self.b * c)
+        return frame.window(self.x, self.y, spare * across, spare * down)
 
     def inside(self, frame: Frame, window: tuple[slice, slice]) -> Picture:
         """1 - (squared normalised radius): 1 at the centre, 0 on the outline, negative outside."""
-        dx, dy = frame.x[window] - self.x, frame.y[window] - self.y
-        c, s = float(np.cos(self.angle)), float(np.sin(self.angle))
-        along = (dx * c + dy * s) * (1 / self.a)
-        across = (dy * c - dx * s) * (1 / self.b)
-        return 1 - along * along - across * across
+        c, s = math.cos(self.angle), math.sin(self.angle)
+        along = frame.affine(c / self.a, s / self.a, self.x, self.y, window)
+        across = frame.affine(-s / self.b, c / self.b, self.x, self.y, window)
+        along *= along
+        across *= across
+        along += across
+        return np.subtract(1, along, out=along)
 
     def thickness(self, frame: Frame, window: tuple[slice, slice]) -> Picture:
         """Path length through the ellipsoid, 1 at its centre."""

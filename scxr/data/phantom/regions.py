@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import ndimage
 
 from scxr.data.phantom.geometry import Mask
 from scxr.data.phantom.thorax import Scene
+
+LEAST = 30  # pixels: a smaller island of an organ or a pattern is no region to ask about
+_SEPARATE = ("ribs", "clavicles", "spine")
+_SEPARATE += ("calcified granuloma", "callus rib fracture", "fibrotic band", "pulmonary mass")
 
 REGIONS = (
     "left_lung",
@@ -39,3 +44,24 @@ def regions(scene: Scene) -> dict[str, Mask]:
         "clavicles": scene.clavicles > 0.3,
         "ribs": ((scene.posterior_ribs > 0.3) | (scene.anterior_ribs > 0.3)) & cage,
     }
+
+
+def without_islands(name: str, mask: Mask) -> Mask:
+    """Takes islands of fewer than LEAST pixels out of the mask; its largest part always stays.
+
+    What consists of separate parts by nature (ribs, several granulomas) is left as it is.
+    """
+    if name in _SEPARATE:
+        return mask
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return mask
+    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    labels, count = ndimage.label(mask[box])
+    if count > 1:
+        sizes = np.bincount(labels.ravel())
+        sizes[0] = 0
+        keep = sizes >= LEAST
+        keep[sizes.argmax()] = True
+        mask[box] = keep[labels]
+    return mask

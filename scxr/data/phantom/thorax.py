@@ -14,9 +14,9 @@ import numpy as np
 
 from scxr.data.phantom import anatomy as body
 from scxr.data.phantom.anatomy import RIBS, Anatomy
-from scxr.data.phantom.geometry import KNOTS, Ellipse, Frame, Picture, look_up, ramp
+from scxr.data.phantom.geometry import KNOTS, REACH, Ellipse, Frame, Picture, look_up, ramp
 from scxr.data.phantom.randomness import Draws
-from scxr.data.phantom.vessels import vessels
+from scxr.data.phantom.vessels import hilum, vessels
 
 LUNG_DEPTH = 0.60
 
@@ -65,11 +65,12 @@ def project(anatomy: Anatomy, frame: Frame, turn: float, vessel_draws: Draws) ->
         clavicles=_clavicles(anatomy, frame, width, turn),
         spine=(frame.x - frame.by_y(body.spine_centre(anatomy))) * (1 / anatomy.column),
     )
-    scene.depth -= LUNG_DEPTH * air
+    scene.depth -= LUNG_DEPTH * (1 + 0.14 * anatomy.inflation) * air
     _add_abdomen(scene)
     _add_centre(scene)
     _add_ribs(scene, width)
     scene.depth += vessels(anatomy, frame, turn, vessel_draws) * (air * (1 - 0.6 * scene.heart))
+    _add_hila(scene)
     _add_shoulders(scene)
     _add_breasts(scene)
     return scene
@@ -99,13 +100,14 @@ def _soft_tissue(anatomy: Anatomy, frame: Frame, width: Picture, outline: Pictur
     level = np.interp(
         KNOTS, [-1.3, -0.95, -0.7, -0.3, 0.3, 0.7], [0.6, 0.72, 0.95, 0.96, 1.0, 1.12]
     )
-    thickness = frame.by_y(level * (0.92 + 0.24 * stout))
+    thickness = frame.by_y(level * (0.88 + 0.33 * stout))
     return thickness * np.sqrt(np.maximum(1 - q * q * (0.7 + 0.3 * q), 0))
 
 
 def _heart(anatomy: Anatomy, frame: Frame, turn: float) -> Picture:
     size, x, y = anatomy.heart, anatomy.heart_x + turn, anatomy.heart_y
-    left = Ellipse(x + 0.05, y + 0.02, 0.36 * size, 0.25 * size, anatomy.heart_tilt)
+    shape = anatomy.heart_shape
+    left = Ellipse(x + 0.05, y + 0.02, 0.36 * size * shape, 0.25 * size / shape, anatomy.heart_tilt)
     right = Ellipse(x - 0.115, y, 0.18 * size, 0.26 * size, -0.1)
     outflow = Ellipse(x + 0.02, y - 0.25, 0.16 * size, 0.21 * size, -0.15)
     missing = np.ones_like(frame.x)
@@ -121,7 +123,8 @@ def _great_vessels(anatomy: Anatomy, frame: Frame, turn: float) -> Picture:
     y = [-1.0, -0.75, -0.55, -0.36, -0.2, -0.05, 0.2, 0.6]
     right = np.interp(KNOTS, y, [0.11, 0.13, 0.15, 0.155, 0.165 + 0.03 * bulge, 0.16, 0.12, 0.1])
     left = np.interp(KNOTS, y, [0.11, 0.13, 0.15, 0.165, 0.18, 0.19, 0.13, 0.1])
-    middle, half = (left - right) / 2 + 0.7 * turn, (left + right) / 2
+    middle = (left - right) / 2 + 0.7 * turn
+    half = (left + right) / 2 * np.where(KNOTS < -0.2, anatomy.mediastinum, 1.0)
     q = (frame.x - frame.by_y(middle)) * frame.by_y(1 / half)
     fade = np.interp(KNOTS, [-1.1, -0.8, -0.4, 0.1, 0.3], [0.25, 0.5, 0.8, 0.8, 0.0])
     band = np.sqrt(np.maximum(1 - q * q, 0)) * frame.by_y(fade)
@@ -132,7 +135,11 @@ def _great_vessels(anatomy: Anatomy, frame: Frame, turn: float) -> Picture:
     band += np.sqrt(np.maximum(1 - q * q, 0)) * frame.by_y(there)
     knob = Ellipse(0.12 + 0.5 * turn + 0.02 * bulge, -0.34, anatomy.knob, anatomy.knob * 1.1)
     window = knob.window(frame)
-    band[window] += 0.45 * knob.thickness(frame, window)
+    inside = knob.inside(frame, window)
+    band[window] += 0.45 * np.sqrt(np.maximum(inside, 0))
+    if anatomy.calcified > 0:  # an arc of calcium in the lateral wall
+        wall = ramp(0.3 - np.abs(inside - 0.2), 0.0, 0.2) * (frame.x[window] > knob.x)
+        band[window] += anatomy.calcified * wall
     return band
 
 
@@ -141,10 +148,18 @@ def _add_abdomen(scene: Scene) -> None:
     frame, anatomy = scene.frame, scene.anatomy
     below = np.clip((frame.y - scene.dome) * (1 / 0.22), 0, 1)
     scene.depth += 0.20 * below * (2 - below)
-    half_width, half_height, fluid = anatomy.bubble
-    lifted = anatomy.elevation[1] + 0.1 * anatomy.shrink
-    x, y = 0.33, anatomy.dome[1] - lifted + half_height + 0.035
+    x, half_width, half_height, fluid = anatomy.bubble
+    top = anatomy.dome[1] - anatomy.elevation[1] - 0.1 * anatomy.shrink
+    y = top + half_height + 0.035
     _add_gas(scene, Ellipse(x, y, half_width, half_height, 0.25), 0.34, y + fluid * half_height)
+    width, x = anatomy.colon
+    if width > 0:
+        _add_gas(scene, Ellipse(x, top + 0.19, width, 0.6 * width, -0.5), 0.26, REACH)
+    for side, depth in zip((-1.0, 1.0), anatomy.fat_pad, strict=True):
+        x = anatomy.heart_x + side * 0.25 * anatomy.heart
+        pad = Ellipse(x, anatomy.dome[side > 0] + 0.02, 0.16, 0.13)
+        window = pad.window(frame)
+        scene.add(window, depth * pad.thickness(frame, window) * scene.air[window])
 
 
 def _add_gas(scene: Scene, gas: Ellipse, depth: float, fluid_level: float) -> None:
@@ -173,6 +188,7 @@ def _add_centre(scene: Scene) -> None:
     scene.depth += column
     carina, bias = -0.17, 0.4 * scene.turn
     centre = np.interp(KNOTS, [-1.0, -0.4, carina], [0.0, -0.012, -0.02]) + bias
+    centre += 0.5 * body.spine_centre(scene.anatomy)
     q = (frame.x - frame.by_y(centre)) * (1 / 0.048)
     tube = np.sqrt(np.maximum(1 - q * q, 0))
     fade = np.interp(KNOTS, [-1.1, -0.9, carina - 0.05, carina + 0.03], [0.5, 1, 1, 0])
@@ -181,6 +197,17 @@ def _add_centre(scene: Scene) -> None:
         bronchus = Ellipse(x + bias, y, 0.14, 0.034, angle)
         window = bronchus.window(frame)
         scene.add(window, -0.08 * bronchus.thickness(frame, window))
+
+
+def _add_hila(scene: Scene) -> None:
+    """What lies at the hila besides the vessels that are drawn one by one."""
+    frame, anatomy = scene.frame, scene.anatomy
+    for side in (-1.0, 1.0):
+        x, y = hilum(anatomy, side)
+        part = Ellipse(x + side * 0.02 + 0.2 * scene.turn, y, 0.085, 0.14, side * 0.25)
+        window = part.window(frame)
+        depth = anatomy.hila * part.thickness(frame, window)
+        scene.add(window, depth * np.minimum(1, 2 * scene.air[window]))
 
 
 def posterior_course(q: Any) -> Any:
@@ -207,7 +234,7 @@ def _add_ribs(scene: Scene, width: Picture) -> None:
     # Ribs fade below the diaphragm, where they are thinner and the exposure shows little.
     below = np.clip((frame.y - scene.dome) * (1 / 0.05), 0, 1)
     density = (0.095 * anatomy.rib_density) * (1 + 1.1 * q6) * (1 - 0.7 * below)
-    scene.depth += density * (scene.posterior_ribs + 0.55 * scene.anterior_ribs)
+    scene.depth += density * (scene.posterior_ribs + anatomy.cartilage * scene.anterior_ribs)
 
 
 def _rib_profile(levels: np.ndarray, half_width: float, count: int) -> np.ndarray:
@@ -225,7 +252,8 @@ def _rib_profile(levels: np.ndarray, half_width: float, count: int) -> np.ndarra
 def _clavicles(anatomy: Anatomy, frame: Frame, width: Picture, turn: float) -> Picture:
     """S-shaped bones from the sternum to the shoulders."""
     x = np.abs(KNOTS)
-    course = anatomy.clavicle + 0.13 - 0.30 * np.clip(x - 0.08, 0, 1) + 0.05 * np.sin(x * 7)
+    slope = anatomy.clavicle_slope
+    course = anatomy.clavicle + 0.13 - slope * np.clip(x - 0.08, 0, 1) + 0.05 * np.sin(x * 7)
     half = np.interp(x, [0.0, 0.1, 0.3, 0.6, 0.8, 1.5], [0.05, 0.046, 0.032, 0.03, 0.04, 0.045])
     d = (frame.y - frame.by_x(np.roll(course, round(turn * 290)))) * frame.by_x(1 / half)
     d2 = d * d
@@ -240,7 +268,9 @@ def _add_shoulders(scene: Scene) -> None:
     scene.depth += 0.19 * anatomy.rib_density * scene.clavicles
     top = anatomy.clavicle
     for side in (-1.0, 1.0):
-        blade = Ellipse(side * (anatomy.width + 0.15), top + 0.33, 0.34, 0.15, side * 1.15 + 0.35)
+        blade = Ellipse(
+            side * (anatomy.width + anatomy.scapula), top + 0.33, 0.34, 0.15, side * 1.15 + 0.35
+        )
         head = Ellipse(side * 1.0, top + 0.1, 0.15, 0.17)
         for part, depth in ((blade, 0.09), (head, 0.16)):
             window = part.window(frame)
@@ -248,11 +278,16 @@ def _add_shoulders(scene: Scene) -> None:
 
 
 def _add_breasts(scene: Scene) -> None:
+    """Soft shadows over the bases, denser below, where they end in a fold."""
     anatomy, frame = scene.anatomy, scene.frame
     if anatomy.breast < 0.15:
         return
-    size = 0.22 + 0.09 * anatomy.breast
-    for side in (-1.0, 1.0):
-        breast = Ellipse(side * 0.44, anatomy.base - 0.16, size, size * 0.95)
+    size = 0.2 + 0.12 * anatomy.breast
+    x, height = anatomy.breast_place
+    for side, share in zip((-1.0, 1.0), anatomy.breast_sides, strict=True):
+        breast = Ellipse(side * x, anatomy.base - height, size * share + 0.01, size * 0.95)
         window = breast.window(frame)
-        scene.add(window, 0.15 * anatomy.breast * breast.thickness(frame, window))
+        inside = breast.inside(frame, window)
+        lower = 0.75 + 0.25 * ramp(frame.y[window] - breast.y, -0.1, 0.7 * size)
+        fold = 0.8 * np.sqrt(np.maximum(inside, 0)) + 0.2 * ramp(inside, 0.0, 0.2)
+        scene.add(window, 0.15 * anatomy.breast * share * fold * lower)

@@ -92,7 +92,7 @@ def vessels(anatomy: Anatomy, frame: Frame, turn: float, draws: Draws) -> Pictur
         frame, tree.x + 0.2 * turn, tree.y, tree.angle, tree.length, tree.bend
     )
     half = tree.width[number] * (1 - 0.65 * t)
-    mass = 6.5 * anatomy.vascular * half**1.6 * step * 0.5
+    mass = 6.5 * max(anatomy.vascular, 0.25) * half**1.6 * step * 0.5
     thick = half > 0.0085
     picture = blur(splat(frame, x[thick], y[thick], mass[thick]), 0.011 / frame.pixel)
     picture += blur(splat(frame, x[~thick], y[~thick], mass[~thick]), 0.004 / frame.pixel)

@@ -65,3 +65,25 @@ def test_retrocardiac_is_part_of_the_heart_and_heart_of_the_mediastinum(
 ) -> None:
     assert not (normal.masks["retrocardiac"] & ~normal.masks["heart"]).any()
     assert not (normal.masks["heart"] & ~normal.masks["mediastinum"]).any()
+
+
+def test_people_differ(normal: PhantomBatch) -> None:
+    """Shapes vary as adults' do: hearts by a factor, lungs in height, not only in grey."""
+    heart = normal.masks["heart"].sum(axis=(1, 2))
+    lungs = normal.masks["right_lung"]
+    height = np.array([np.ptp(np.nonzero(mask)[0]) for mask in lungs])
+    assert heart.std() / heart.mean() > 0.15
+    assert height.std() / height.mean() > 0.07
+
+
+@pytest.mark.parametrize("hospital", sorted(HOSPITALS))
+def test_a_patients_images_look_alike(hospital: str) -> None:
+    batch = generate(range(240), size=64, hospital=hospital, masks=False, findings=[[]] * 240)
+    # The grey level is the exposure's: what is compared is the shape.
+    flat = batch.images.reshape(240, -1).astype(float)
+    flat -= flat.mean(axis=0)
+    correlation = np.corrcoef(flat)
+    patients = batch.table["patient"].to_numpy()
+    same = (patients[:, None] == patients) & ~np.eye(240, dtype=bool)
+    other = patients[:, None] != patients
+    assert correlation[same].mean() > correlation[other].mean() + 0.15

@@ -6,7 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from scxr.data.episodes import count_findings
 from scxr.data.phantom import FINDINGS, HOSPITALS, cohort, generate
+from scxr.data.phantom.acquisition import draw_exposure
+from scxr.data.phantom.findings import draw_case
+from scxr.data.phantom.randomness import Draws, stream
 
 
 def table(hospital: str, n: int, seed: int = 0) -> pd.DataFrame:
@@ -58,7 +62,40 @@ def test_hospital_b_is_half_normal_with_one_finding_at_most(seed: int) -> None:
     assert counts.min() >= 60
 
 
-def test_hospital_a_shows_about_one_finding_an_image_and_sometimes_several() -> None:
+def test_hospital_a_shows_several_findings_on_most_images_and_none_on_some() -> None:
     rows = table("A", 3000)
-    assert rows["count"].mean() == pytest.approx(1.0, abs=0.1)
-    assert rows["count"].max() >= 3
+    assert (rows["findings"] == "No Finding").mean() == pytest.approx(0.21, abs=0.06)
+    assert rows.loc[rows["count"] > 0, "count"].mean() > 2.5
+    assert rows["count"].max() >= 6
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_four_thousand_images_of_b_are_enough_for_fifty_shots(seed: int) -> None:
+    counts = count_findings(table("B", 4000, seed))
+    assert set(counts["finding"]) == set(FINDINGS)
+    assert counts["train"].min() >= 50
+    assert counts["val"].min() >= 6
+
+
+@pytest.mark.parametrize("hospital", sorted(HOSPITALS))
+def test_grades_cover_the_whole_range(hospital: str) -> None:
+    names = [f"patient {number}" for number in range(400)]
+    grades = np.array(
+        [draw_case("pulmonary mass", name, hospital, 0).conspicuity for name in names]
+    )
+    share = np.histogram(grades, bins=4, range=(0, 1))[0] / len(grades)
+    np.testing.assert_allclose(share, 0.25, atol=0.07)
+
+
+def test_markers_differ_by_habit_only() -> None:
+    exposures = {
+        name: [draw_exposure(Draws(stream(0, name, "test", i), 40), place) for i in range(600)]
+        for name, place in HOSPITALS.items()
+    }
+    for name, drawn in exposures.items():
+        letters = [e.letter for e in drawn if e.marker is not None]
+        share = np.mean([letter == HOSPITALS[name].marker_letter for letter in letters])
+        assert share == pytest.approx(HOSPITALS[name].marker_habit, abs=0.07)
+        assert set(letters) == {"L", "R"}
+    sizes = {place.marker_size for place in HOSPITALS.values()}
+    assert len(sizes) == len(HOSPITALS)

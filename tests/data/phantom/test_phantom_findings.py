@@ -6,8 +6,10 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from scxr.data.phantom import FINDINGS, PhantomBatch, generate
+from scxr.data.phantom.regions import without_islands
 
 INDICES = list(range(0, 720, 18))
 SIZE = 96
@@ -113,10 +115,16 @@ def test_fibrosis_and_reticulation_are_basal() -> None:
 def test_a_mass_is_larger_than_three_centimetres_and_a_granuloma_smaller() -> None:
     # The detector is some 38 cm wide; the patient's magnification moves this by a tenth.
     pixel = 38 / SIZE
-    area = {f: shown(f).masks[f].sum(axis=(1, 2)) * pixel**2 for f in FINDINGS}
-    across = {f: 2 * np.sqrt(a / np.pi) for f, a in area.items()}
-    assert np.median(across["pulmonary mass"]) > 3
-    assert np.median(across["calcified granuloma"]) < 2
+
+    def across(finding: str) -> float:
+        """Median diameter of the parts of a finding, cm."""
+        parts = [
+            np.bincount(ndimage.label(m)[0].ravel())[1:] for m in shown(finding).masks[finding]
+        ]
+        return float(np.median(2 * np.sqrt(np.concatenate(parts) * pixel**2 / np.pi)))
+
+    assert across("pulmonary mass") > 3
+    assert across("calcified granuloma") < 2.6
 
 
 def test_a_lesion_comes_back_in_the_patients_other_images() -> None:
@@ -141,3 +149,39 @@ def test_no_mask_reaches_under_the_collimator() -> None:
     covered = (batch.images == 0) & (batch.images == 0).all(axis=2, keepdims=True)
     assert covered.any()
     assert not any((mask & covered).any() for mask in batch.masks.values())
+
+
+@pytest.mark.parametrize("finding", FINDINGS)
+def test_a_higher_grade_changes_the_picture_more(finding: str) -> None:
+    grades = shown(finding).table["conspicuity"].str.split("=").str[1].astype(float).to_numpy()
+    total = change(finding).sum(axis=(1, 2))
+    assert np.median(total[grades > 0.6]) > 1.25 * np.median(total[grades < 0.4])
+
+
+@pytest.mark.parametrize("size", [64, 128])
+def test_no_mask_has_stray_islands(size: int) -> None:
+    batch = generate(range(0, 200, 5), size=size, hospital="A", seed=6)
+    apart = {"ribs", "clavicles", "spine", "calcified granuloma", "callus rib fracture"}
+    apart |= {"fibrotic band", "pulmonary mass"}
+    for name in set(batch.masks) - apart:
+        for mask in batch.masks[name][batch.masks[name].any(axis=(1, 2))]:
+            labels, count = ndimage.label(mask)
+            sizes = np.bincount(labels.ravel())[1:]
+            assert count == 1 or sizes.min() >= 30, name
+
+
+def test_a_lesion_of_few_pixels_keeps_them() -> None:
+    small = np.zeros((64, 64), dtype=bool)
+    small[10:12, 10:13] = True
+    np.testing.assert_array_equal(without_islands("heart", small.copy()), small)
+    both = small.copy()
+    both[30:40, 30:40] = True
+    kept = without_islands("heart", both.copy())
+    assert kept.sum() == 100
+    np.testing.assert_array_equal(without_islands("calcified granuloma", both.copy()), both)
+
+
+@pytest.mark.parametrize("finding", ["calcified granuloma", "callus rib fracture", "fibrotic band"])
+def test_a_small_picture_still_has_pixels_of_a_small_lesion(finding: str) -> None:
+    batch = generate(range(0, 600, 5), size=64, hospital="B", findings=[[finding]] * 120)
+    assert batch.masks[finding].sum(axis=(1, 2)).min() >= 4
