@@ -161,10 +161,10 @@ def draw(settings: Augmentation, batch: int, generator: torch.Generator) -> Augm
         return uniform(max(0.0, 1 - strength), 1 + strength)
 
     area = uniform(*settings.crop_scale)
-    low, high = (torch.tensor(r).log().item() for r in settings.crop_ratio)
-    root_ratio = uniform(low, high).div(2).exp()
-    width = (area.sqrt() * root_ratio).clamp(max=1.0)
-    height = (area.sqrt() / root_ratio).clamp(max=1.0)
+    low, high = settings.crop_ratio
+    ratio = low * (high / low) ** uniform(0, 1)
+    width = ((area * ratio) ** 0.5).clamp(max=1.0)
+    height = ((area / ratio) ** 0.5).clamp(max=1.0)
     jitter, blur = happens(settings.jitter_p), happens(settings.blur_p)
     one, zero = torch.ones(batch), torch.zeros(batch)
     return AugmentationParameters(
@@ -199,22 +199,21 @@ def apply(images: Tensor, parameters: AugmentationParameters, size: int) -> Tens
     _check(images, parameters, size)
     p = parameters.to("cpu")  # what is to be done is decided there: no GPU is asked and waited for
     maps = affine(p)
+    dtype = images.dtype if images.is_floating_point() else torch.float32
+    views = torch.empty(len(images), 1, size, size, dtype=dtype, device=images.device)
 
-    def compute(part: Part) -> Tensor:
+    def compute(part: Part) -> None:
         rows, device = part.rows, images.device
         source = torch.Generator(device).manual_seed(part.noise_seed)
         with torch.autocast(device.type, enabled=False):
-            views = transforms.to_float(images[rows.to(device)])
-            views = transforms.resample(views, maps[rows], size, part.block)
-            views = transforms.jitter(views, p.brightness[rows], p.contrast[rows])
-            views = transforms.blur(views, p.sigma[rows], p.blur_kernel)
-            return transforms.add_noise(views, p.noise[rows], source)
+            view = transforms.to_float(images[rows.to(device)])
+            view = transforms.resample(view, maps[rows], size, part.block)
+            view = transforms.jitter(view, p.brightness[rows], p.contrast[rows])
+            view = transforms.blur(view, p.sigma[rows], p.blur_kernel)
+            view = transforms.add_noise(view, p.noise[rows], source)
+        views[rows.to(device)] = view.to(dtype)
 
-    todo = parts(images, p, size)
-    dtype = images.dtype if images.is_floating_point() else torch.float32
-    views = torch.empty(len(images), 1, size, size, dtype=dtype, device=images.device)
-    for part, computed in zip(todo, each(compute, todo), strict=True):
-        views[part.rows.to(images.device)] = computed.to(dtype)
+    each(compute, parts(images, p, size))
     return views
 
 
@@ -272,8 +271,10 @@ def affine(parameters: AugmentationParameters) -> Tensor:
     A point of the view is mirrored if need be, scaled to the crop, rotated, and moved to the
     crop's centre.
     """
-    angle = torch.deg2rad(parameters.angle)
-    cos, sin = angle.cos(), angle.sin()
+    # By way of a complex number: torch wakes all cores for a sine, even for that of one number,
+    # and they stay awake for a while, on the time of those that work.
+    turn = torch.polar(torch.ones_like(parameters.angle), torch.deg2rad(parameters.angle))
+    cos, sin = turn.real, turn.imag
     mirror = torch.where(parameters.flip, -1.0, 1.0)
     x_scale, y_scale = mirror * parameters.width, parameters.height
     rows = [

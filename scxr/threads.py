@@ -25,10 +25,13 @@ def each(work: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
     Every part is computed by one core, whatever the number of threads, and without gradients:
     the results are the same to the bit.
     """
-    threads, work = torch.get_num_threads(), torch.no_grad()(work)
-    if threads == 1:
-        return [work(part) for part in parts]
-    return list(_pool(threads).map(work, parts))
+    threads, inference = torch.get_num_threads(), torch.is_inference_mode_enabled()
+
+    def compute(part: Part) -> Result:
+        with torch.inference_mode(inference), torch.no_grad():  # each thread has its own modes
+            return work(part)
+
+    return list(map(compute, parts) if threads == 1 else _pool(threads).map(compute, parts))
 
 
 @cache
