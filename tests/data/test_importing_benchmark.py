@@ -29,7 +29,7 @@ def test_both_roads_make_the_same_pictures(tmp_path: Path) -> None:
 
 
 def test_rows_of_the_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    small = {"64 px": (64, 8, 0.01), "90 px, deep": (90, 16, 0.004)}
+    small = {"64 px": (64, 8, 0.01, 2), "90 px, deep": (90, 16, 0.004, 1)}
     monkeypatch.setattr(imports, "KINDS", small)
     rows = imports.run(images=1, repeats=1, workers=1, counts=(50,), folder=tmp_path)
     assert [row["kind"] for row in rows] == [*imports.KINDS, "open 50 images of 256 px"]
