@@ -163,8 +163,9 @@ def draw(settings: Augmentation, batch: int, generator: torch.Generator) -> Augm
     area = uniform(*settings.crop_scale)
     low, high = settings.crop_ratio
     ratio = low * (high / low) ** uniform(0, 1)
-    width = ((area * ratio) ** 0.5).clamp(max=1.0)
-    height = ((area / ratio) ** 0.5).clamp(max=1.0)
+    root = torch.full((batch,), 0.5)  # as a tensor, for the reason given in `affine`
+    width = ((area * ratio) ** root).clamp(max=1.0)
+    height = ((area / ratio) ** root).clamp(max=1.0)
     jitter, blur = happens(settings.jitter_p), happens(settings.blur_p)
     one, zero = torch.ones(batch), torch.zeros(batch)
     return AugmentationParameters(
