@@ -116,17 +116,17 @@ def bronchiectasis(
     """Ring shadows and tram lines of dilated bronchi in one or both lower lobes."""
     draws = Draws(rng, 16)
     sides = [side, -side] if draws.chance(0.45) else [side]
-    strength = 0.4 + 0.9 * conspicuity
+    strength = 0.5 + 1.0 * conspicuity
     picture = np.zeros_like(scene.air)
     mask = np.zeros(scene.air.shape, dtype=bool)
     places = []
     for one in sides:
         x0 = one * draws.uniform(0.26, 0.36) + 0.06 * (one > 0)
         y0 = scene.anatomy.dome[0 if one < 0 else 1] - draws.uniform(0.2, 0.3)
-        spread = 0.1 + 0.04 * conspicuity
-        n = 8 + int(12 * conspicuity)
+        spread = 0.11 + 0.05 * conspicuity
+        n = 10 + int(14 * conspicuity)
         x, y = x0 + spread * rng.standard_normal(n), y0 + 0.85 * spread * rng.standard_normal(n)
-        radius = 0.016 + 0.016 * rng.random(n)
+        radius = 0.019 + 0.022 * rng.random(n)
         picture += 0.0054 * _rings(scene, x, y, radius, rng, 0.0055)
         picture -= blur(
             splat(scene.frame, x, y, 0.06 * np.pi * radius**2), 0.018 / scene.frame.pixel

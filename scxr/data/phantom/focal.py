@@ -74,7 +74,7 @@ def calcified_granuloma(
         nodule = Ellipse(x, y, radius, radius * draws.uniform(0.8, 1.0), draws.uniform(0, 3))
         window = nodule.window(scene.frame, spare=1.2)
         inside = nodule.inside(scene.frame, window)
-        scene.add(window, (0.5 + 0.7 * conspicuity) * ramp(inside, -0.2, 0.5))
+        scene.add(window, (0.55 + 0.75 * conspicuity) * ramp(inside, -0.2, 0.5))
         mask[window] |= inside > -scene.frame.pixel / radius  # a pixel counts when it is touched
         places.append((x, y))
     return Lesion(mask, tuple(places))
@@ -97,7 +97,7 @@ def callus_rib_fracture(
         inside = callus.inside(scene.frame, window)
         bulge = ramp(inside, -0.1, 0.7)
         line = np.exp(-(((scene.frame.x[window] - x) * (1 / 0.012)) ** 2))
-        scene.add(window, (0.25 + 0.42 * conspicuity) * bulge * (1 - 0.35 * line))
+        scene.add(window, (0.3 + 0.45 * conspicuity) * bulge * (1 - 0.35 * line))
         mask[window] |= inside > 0
         places.append((x, y))
     return Lesion(mask, tuple(places))
@@ -130,7 +130,7 @@ def hiatal_hernia(
     window = pouch.window(frame)
     inside = pouch.inside(frame, window)
     thickness = np.sqrt(np.maximum(inside, 0))
-    strength = 0.22 + 0.28 * conspicuity
+    strength = 0.24 + 0.3 * conspicuity
     depth = strength * (0.65 * thickness + 0.35 * ramp(inside, -0.1, 0.25))
     # At the midline the pouch takes the place of tissue as dense; towards the lungs, of air.
     depth *= 0.35 + 0.65 * np.minimum(1, 1.5 * scene.air[window])
@@ -155,14 +155,14 @@ def fibrotic_band(
     half = 0.013 + 0.013 * conspicuity
     for _ in range(count):
         x, y = place_in_lung(scene, draws, side, (0.2, 0.92), (0.3, 0.7))
-        length = 0.34 + 0.3 * draws.unit()
+        length = 0.38 + 0.34 * draws.unit()
         angle = draws.uniform(-0.6, 0.6) if draws.chance(0.75) else draws.uniform(0.9, 1.6)
         c, s = float(np.cos(angle)), float(np.sin(angle))
         start = (np.array([x - c * length / 2]), np.array([y - s * length / 2]))
         bend = np.array([draws.uniform(-0.25, 0.25)])
         course = (np.array([angle]), np.array([length]), bend)
         px, py, t, _, step = sample_curves(frame, *start, *course)
-        density = (0.24 + 0.34 * conspicuity) * 2.5 * half
+        density = (0.28 + 0.36 * conspicuity) * 2.5 * half
         fade = np.minimum(1, 6 * np.minimum(t, 1 - t) + 0.2)
         bands += splat(frame, px, py, density * step * fade)
         places.append((x, y))
@@ -185,7 +185,7 @@ def pulmonary_mass(
         window = scene.frame.window(x, y, 1.5 * radius)
         inside = whole.inside(scene.frame, window)
         inside += _lobes(scene, x, y, window, draws)
-        strength = 0.24 + 0.34 * conspicuity
+        strength = 0.28 + 0.36 * conspicuity
         thickness = np.sqrt(np.clip(inside, 0, 1))
         body_ = strength * (0.65 * thickness + 0.35 * ramp(inside, -0.15, 0.25))
         scene.add(window, body_ * np.minimum(1, 3 * scene.air[window]))

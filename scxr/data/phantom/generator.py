@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
+from joblib import Parallel, cpu_count, delayed
 from numpy.typing import NDArray
 
 from scxr.data.phantom import acquisition, cohort, findings, regions, thorax
@@ -26,7 +26,7 @@ from scxr.errors import InputError
 from scxr.progress import progress_bar
 
 CHUNK = 128
-WORKERS = 1
+IMAGES_A_WORKER = 2000  # fewer are drawn sooner than another process has started
 MIN_SIZE, MAX_SIZE = 32, 1024
 
 
@@ -94,7 +94,8 @@ def write_store(
     """Writes images 0 .. n-1 of a hospital with all masks as a RadiographStore, in chunks.
 
     Args:
-        workers: processes; the store does not depend on them. None takes WORKERS.
+        workers: processes; the store does not depend on them. None takes one for every
+            IMAGES_A_WORKER images, as far as there are cores.
     """
     if n < 1:
         raise InputError(f"A phantom store needs at least 1 image; {n} were asked for.")
@@ -111,8 +112,9 @@ def write_store(
     chunks = [range(start, min(start + CHUNK, n)) for start in range(0, n, CHUNK)]
     draw = partial(generate, size=size, hospital=hospital, seed=seed)
     made: Iterable[PhantomBatch] = map(draw, chunks)
-    if (workers or WORKERS) > 1 and len(chunks) > 1:
-        made = Parallel(workers or WORKERS, return_as="generator")(delayed(draw)(c) for c in chunks)
+    workers = workers or max(1, min(cpu_count(), n // IMAGES_A_WORKER))
+    if workers > 1:
+        made = Parallel(workers, return_as="generator")(delayed(draw)(chunk) for chunk in chunks)
     with StoreWriter(path, size, size, source, capacity=n) as writer:
         for batch in progress_bar(
             made, desc=f"phantom hospital {hospital}", total=len(chunks), unit="chunk"
