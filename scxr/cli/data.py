@@ -10,9 +10,26 @@ import tyro
 from tyro.conf import Positional, arg
 
 from scxr.cli.answers import Answer, Command, facts, pairs, table
+from scxr.errors import InputError
 
 if TYPE_CHECKING:
     from scxr.data.importing import ImportReport
+
+
+# Help of more than one line: tyro would keep the breaks of a docstring.
+LABELS = (
+    "folder: CSV, TSV or Parquet with the columns image, patient, view, findings (a|b); or the "
+    "word subfolders, where folders are named after findings. nih and padchest: their table, where "
+    "it lies elsewhere."
+)
+BOXES = (
+    "folder only: rectangles to keep as regions, in a table with the columns image, finding, x, y, "
+    "width and height; pixels of the files, x and y the upper left corner."
+)
+PART = (
+    "Import only the K-th of N parts, for example 3/16, to STORE.part-03-of-16. Give each machine "
+    "the same command with another part, then: scxr data join STORE STORE.part-*"
+)
 
 
 @dataclass
@@ -52,15 +69,10 @@ class Import(Command):
     """Folder (or file, for chestmnist; or archive) to read."""
     out: Annotated[Path, arg(metavar="STORE")]
     """Folder to write."""
-    labels: Annotated[str | None, arg(metavar="TABLE")] = None
-    """folder: CSV, TSV or Parquet with the columns image, patient, view, findings (a|b); or
-    "subfolders", where folders are named after findings. nih and padchest: their table, where it
-    lies elsewhere."""
+    labels: Annotated[str | None, arg(metavar="TABLE", help=LABELS)] = None
     column: Annotated[tuple[str, ...], arg(metavar="NAME=COLUMN")] = ()
     """folder only: other names of the table's columns, for example image=Filename."""
-    boxes: Annotated[Path | None, arg(metavar="TABLE")] = None
-    """folder only: rectangles to keep as regions, with the columns image, finding, x, y, width,
-    height in pixels of the files."""
+    boxes: Annotated[Path | None, arg(metavar="TABLE", help=BOXES)] = None
     download: Annotated[int | None, arg(metavar="SIZE")] = None
     """chestmnist only: fetch the file of 28, 64, 128 or 224 px to PATH, unless it is there."""
     size: int = 256
@@ -71,10 +83,7 @@ class Import(Command):
     """Threads; all cores without it."""
     limit: Annotated[int | None, arg(metavar="INT")] = None
     """Import at most this many images."""
-    part: Annotated[str | None, arg(metavar="K/N")] = None
-    """Import only the K-th of N parts, for example 3/16, to STORE.part-03-of-16; give the same
-    command with another part to each machine, and then join the parts: scxr data join STORE
-    STORE.part-*."""
+    part: Annotated[str | None, arg(metavar="K/N", help=PART)] = None
     overwrite: bool = False
     """Replace a store that is already there."""
 
@@ -128,11 +137,16 @@ class Info(Command):
         from scxr.data.importing import leftovers
         from scxr.data.remarks import read_remarks, sentences
 
+        unfinished = leftovers(self.store)
+        if unfinished and not self.store.exists():
+            raise InputError(
+                f"The import to {self.store} was interrupted; give it again to go on (what is done "
+                f"lies in {unfinished})."
+            )
         store = RadiographStore.open(self.store)
         known, counts = facts(store.summary()), table(count_findings(store.table))
         remarks = read_remarks(store.path)
         notes = sentences(remarks)
-        unfinished = leftovers(self.store)
         if unfinished:
             notes.append(
                 f"An interrupted import left its finished shards in {unfinished}; give the import "

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from scxr.cli.data import Info
 from scxr.data import importing, sharding
 from scxr.data.decoding import decode, fit, normalise
 from scxr.data.episodes import split_of
@@ -264,7 +265,8 @@ def test_a_process_killed_at_any_moment_is_continued(
         pack(disk)
     script = textwrap.dedent(f"""
         import time
-        from scxr.data import importing, sharding
+        from scxr.cli.data import Info
+from scxr.data import importing, sharding
         importing.SHARD = 4
         normalise = sharding.normalise
         sharding.normalise = lambda raw: (time.sleep(0.01), normalise(raw))[1]
@@ -281,6 +283,8 @@ def test_a_process_killed_at_any_moment_is_continued(
     before = {file.name: file.stat().st_mtime_ns for file in shards.glob("*.npz")}
     assert wanted <= len(before) < 15
     assert leftovers(out) == shards
+    with pytest.raises(InputError, match="was interrupted; give it again to go on"):
+        Info(out)()
 
     after: dict[str, int] = {}
     original = importing.load_shard
@@ -298,6 +302,8 @@ def test_a_process_killed_at_any_moment_is_continued(
     assert (resumed.notes, whole.resumed) == (whole.notes, 0)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["disk", "store", "whole"]
     assert leftovers(out) is None
+    shards.mkdir()
+    assert "left its finished shards in" in Info(out)().text
 
 
 def pack(disk: Path) -> None:

@@ -39,7 +39,7 @@ def list_files(root: Path, archives: bool = False) -> tuple[list[Found], list[Fo
         raise InputError(f"{root} is a file; give the folder that holds the images.")
     files = [root] if root.is_file() else _walk(root)
     names = [file.name if file == root else file.relative_to(root).as_posix() for file in files]
-    packed = [file for file in files if archives and is_archive(file.name)]
+    packed = {file for file in files if archives and is_archive(file.name)}
     # Listing a .tar.gz means passing through it, in C code that lets other threads run.
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         list(pool.map(list_archive, packed))
