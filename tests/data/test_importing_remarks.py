@@ -265,8 +265,7 @@ def test_a_process_killed_at_any_moment_is_continued(
         pack(disk)
     script = textwrap.dedent(f"""
         import time
-        from scxr.cli.data import Info
-from scxr.data import importing, sharding
+        from scxr.data import importing, sharding
         importing.SHARD = 4
         normalise = sharding.normalise
         sharding.normalise = lambda raw: (time.sleep(0.01), normalise(raw))[1]
