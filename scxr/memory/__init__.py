@@ -10,6 +10,7 @@ count it as 22 GB.
 """
 
 from scxr.memory.counting import CARDS, MemoryCount, advice, count, count_settings
+from scxr.memory.grid import grid
 from scxr.memory.series import series_checkpointed, series_table
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "advice",
     "count",
     "count_settings",
+    "grid",
     "series_checkpointed",
     "series_table",
 ]

@@ -192,7 +192,8 @@ def count_settings(
     step = _step(method, settings, precision, settings.batch_size)
     batch, other = settings.batch_size, _other_step(method, settings, precision, step)
     kept, total = (
-        _Line.through((batch, of(step)), (other[0], of(other[1]))) for of in (_kept, _total)
+        _Line.through((batch, getattr(step, name)), (other[0], getattr(other[1], name)))
+        for name in ("activations", "total")
     )
     return MemoryCount(
         method=method,
@@ -207,12 +208,12 @@ def count_settings(
         optimizer_bytes=step.optimizer,
         buffers_bytes=step.buffers,
         inputs_bytes=step.inputs,
-        activations_bytes=_kept(step),
-        transient_bytes=_total(step) - _summed(step),
+        activations_bytes=step.activations,
+        transient_bytes=step.total - step.parts,
         kept=step.kept,
         activations_per_image=kept.per_image,
         _total=total,
-        _least=max(step.update_peak, _summed(step) - _kept(step) - step.inputs),
+        _least=max(step.update_peak, step.parts - step.activations - step.inputs),
     )
 
 
@@ -226,8 +227,8 @@ def _step(
 def _other_step(method: str, settings: Settings, precision: str, step: Step) -> tuple[int, Step]:
     """Another batch and its step, to see how memory grows."""
     asked = settings.batch_size
-    grows = _kept(step) + step.inputs
-    large = int((_LARGE - _total(step) + grows) / grows) * asked
+    grows = step.activations + step.inputs
+    large = int((_LARGE - step.total + grows) / grows) * asked
     for batch in (large if large > asked else asked // 2, asked // 2, 2 * asked):
         if batch < 2:
             continue
@@ -239,19 +240,6 @@ def _other_step(method: str, settings: Settings, precision: str, step: Step) -> 
         f"batch_size {asked} is the only one that these settings of {method} allow: how memory "
         f"grows with the batch cannot be said."
     )
-
-
-def _kept(step: Step) -> int:
-    return sum(step.kept.values())
-
-
-def _summed(step: Step) -> int:
-    fixed = step.parameters + step.gradients + step.optimizer + step.buffers
-    return fixed + step.inputs + _kept(step)
-
-
-def _total(step: Step) -> int:
-    return max(_summed(step), step.peak, step.update_peak)
 
 
 def advice(
@@ -301,7 +289,7 @@ def _cures(method: str, settings: Settings, asked: MemoryCount) -> str:
             cures.append((f"--precision {half} --set checkpointing=true", thrifty, half))
     told = []
     for flags, changed, precision in cures:
-        total = _total(_step(method, changed, precision, changed.batch_size))
+        total = _step(method, changed, precision, changed.batch_size).total
         if total < asked.total_bytes:
             told.append(f"{flags} ({total / 1e9:.1f} GB)")
     return ", ".join([*told, "a smaller image_size or backbone"])

@@ -95,7 +95,7 @@ def series_checkpointed() -> pd.DataFrame:
     assert isinstance(settings, BarlowSettings)
     settings = replace(settings, backbone="resnet18", batch_size=BATCH, image_size=SIZE)
     step = fake_step(_SeriesBarlow, settings, "32-true")
-    whole = sum(step.kept.values())
+    whole = step.activations
     stem = sum(n for (stage, kind), n in step.kept.items() if stage == "stem" and kind != "other")
     between = step.kept["stem", "other"]  # the stem's map enters the first checkpointed stage
     between += sum(n for (stage, _), n in step.kept.items() if stage.startswith("layer"))

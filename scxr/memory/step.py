@@ -48,6 +48,22 @@ class Step:
     """Highest level of the optimiser's step; the batch has no part in it."""
     views: int
 
+    @property
+    def activations(self) -> int:
+        """All that autograd keeps."""
+        return sum(self.kept.values())
+
+    @property
+    def parts(self) -> int:
+        """What can be named, together."""
+        static = self.parameters + self.gradients + self.optimizer + self.buffers
+        return static + self.inputs + self.activations
+
+    @property
+    def total(self) -> int:
+        """What can be named, and more where the step reaches higher."""
+        return max(self.parts, self.peak, self.update_peak)
+
 
 def fake_step(
     method: type[Method], settings: Settings, precision: str, *, like: Step | None = None

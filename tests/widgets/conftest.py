@@ -16,9 +16,11 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from widget_examples import PATCH, SETTINGS, SIZE, bump, monitor_rows
 
 from scxr.data.phantom import generate
+from scxr.memory import grid
 from scxr.widgets import (
     AugmentationWidget,
     GradCamWidget,
+    MemoryWidget,
     ReconstructionWidget,
     SpectrumWidget,
 )
@@ -116,6 +118,17 @@ def gradcam(chests, cams) -> GradCamWidget:
         chests["masks"],
         explain=lambda image, init, stage, finding: image.astype(np.float32) / 255,
     )
+
+
+@pytest.fixture(scope="session")
+def memory_table() -> pd.DataFrame:
+    """Counts of one method and network, at two sizes, in two precisions, checkpointed or not."""
+    return grid(methods=["barlow"], backbones=["resnet18"], sizes=[64, 224])
+
+
+@pytest.fixture
+def memory(memory_table) -> MemoryWidget:
+    return MemoryWidget(memory_table)
 
 
 # ---------------------------------------------------------------- kernel without a browser

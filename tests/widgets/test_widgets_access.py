@@ -11,7 +11,7 @@ def status(page):
     return page.locator(".scxr-status")
 
 
-WIDGETS = ("augmentation", "spectra", "reconstruction", "gradcam")
+WIDGETS = ("augmentation", "spectra", "reconstruction", "gradcam", "memory")
 
 
 @pytest.fixture(params=WIDGETS)
