@@ -49,7 +49,8 @@ def grades() -> Figure:
 
 def patients() -> Figure:
     """Three patients of hospital A, four radiographs of each."""
-    place, images = HOSPITALS["A"], {}
+    place = HOSPITALS["A"]
+    images: dict[str, list[int]] = {}
     for index in range(200):
         images.setdefault(patient_name(index, place, 0), []).append(index)
     chosen = [name for name, numbers in images.items() if len(numbers) >= 4][:3]

@@ -9,8 +9,8 @@ from scxr.data.phantom.geometry import Mask
 from scxr.data.phantom.thorax import Scene
 
 LEAST = 30  # pixels: a smaller island of an organ or a pattern is no region to ask about
-_SEPARATE = ("ribs", "clavicles", "spine")
-_SEPARATE += ("calcified granuloma", "callus rib fracture", "fibrotic band", "pulmonary mass")
+_BONES = ("ribs", "clavicles", "spine")
+_LESIONS = ("calcified granuloma", "callus rib fracture", "fibrotic band", "pulmonary mass")
 
 REGIONS = (
     "left_lung",
@@ -51,7 +51,7 @@ def without_islands(name: str, mask: Mask) -> Mask:
 
     What consists of separate parts by nature (ribs, several granulomas) is left as it is.
     """
-    if name in _SEPARATE:
+    if name in _BONES or name in _LESIONS:
         return mask
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
