@@ -157,7 +157,8 @@ def import_records(
         _join(files, shards, plan, writer, aspect)
         if writer.count == 0:
             shutil.rmtree(work.folder, ignore_errors=True)
-            raise InputError(_nothing(plan.quarantined))
+            advice = " Cut the import into fewer parts." if part else ""
+            raise InputError(_nothing(plan.quarantined) + advice)
         content = plan.remarks.content()
         write_quarantine(writer.folder, plan.quarantined)
         write_remarks(writer.folder, content)

@@ -36,12 +36,14 @@ THUMBNAIL = 16
 NEAR = 3.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Seen:
+    """What is kept of every image: some 700 bytes, 80 MB for 112,120 images."""
+
     image: str
     patient: str
     side: str
-    thumbnail: np.ndarray
+    thumbnail: bytes
 
 
 @dataclass
@@ -68,7 +70,7 @@ class Remarks:
             patient, side = str(row["patient"]), self._side(row)
             if side:
                 self._sides[patient].add(side)
-            self._compare(_Seen(str(row["image"]), patient, side, _thumbnail(picture)), picture)
+            self._compare(str(row["image"]), patient, side, picture)
 
     def content(self) -> dict[str, Any]:
         """What `notes.json` holds."""
@@ -94,15 +96,18 @@ class Remarks:
                 return side
         return ""
 
-    def _compare(self, new: _Seen, picture: np.ndarray) -> None:
+    def _compare(self, image: str, patient: str, side: str, picture: np.ndarray) -> None:
+        thumbnail = _thumbnail(picture)
+        new = _Seen(image, patient, side, thumbnail.tobytes())
         digest = hashlib.blake2b(picture.tobytes(), digest_size=16).digest()
         first = self._equal.setdefault(digest, new)
         if first is not new:
             _count(self._repeats["equal"], first, new)
             return
-        alike = self._alike[_average_hash(new.thumbnail)]
+        alike = self._alike[_average_hash(thumbnail)]
         for old in alike:
-            if np.abs(old.thumbnail.astype(np.int16) - new.thumbnail).mean() <= NEAR:
+            other = np.frombuffer(old.thumbnail, np.uint8).reshape(thumbnail.shape)
+            if np.abs(other.astype(np.int16) - thumbnail).mean() <= NEAR:
                 _count(self._repeats["nearly_equal"], old, new)
                 break
         alike.append(new)
