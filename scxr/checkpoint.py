@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
+from lightning_fabric.plugins.precision import Precision
 from safetensors import SafetensorError
 from torch import nn
 from torch.optim import Optimizer
@@ -19,16 +20,19 @@ from scxr.errors import InputError
 from scxr.runs import read_log, read_tensors, replacing, write_tensors
 
 
-def save_state(path: Path, method: nn.Module, optimizer: Optimizer, step: int) -> None:
-    """Write weights, buffers and optimiser state in one atomic file."""
+def save_state(
+    path: Path, method: nn.Module, optimizer: Optimizer, precision: Precision, step: int
+) -> None:
+    """Write weights, buffers, optimiser and the loss scale of fp16 in one atomic file."""
     tensors = {f"method.{k}": v for k, v in method.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         for key, value in state.items():
             tensors[f"optimizer.{index}.{key}"] = torch.as_tensor(value)
-    write_tensors(path, tensors, {"step": str(step)})
+    scale = json.dumps(precision.state_dict())
+    write_tensors(path, tensors, {"step": str(step), "precision": scale})
 
 
-def load_state(path: Path, method: nn.Module, optimizer: Optimizer) -> int:
+def load_state(path: Path, method: nn.Module, optimizer: Optimizer, precision: Precision) -> int:
     """Restore what `save_state` wrote; the number of steps that are done, 0 without a file."""
     if not path.is_file():
         return 0
@@ -37,6 +41,7 @@ def load_state(path: Path, method: nn.Module, optimizer: Optimizer) -> int:
         weights = {k: v for k, v in tensors.items() if k.startswith("method.")}
         method.load_state_dict({k.removeprefix("method."): v for k, v in weights.items()})
         step = int(metadata["step"])
+        precision.load_state_dict(json.loads(metadata["precision"]))
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise InputError(
             f"{path} cannot be read ({error}): delete it to start this run afresh."

@@ -37,7 +37,9 @@ def describe(
 
 def _content(config: dict[str, Any]) -> str:
     """What makes two runs the same run; the machine and the preset's name do not."""
-    parts = {k: config.get(k) for k in ("method", "settings", "seed", "data", "version")}
+    parts = {
+        k: config.get(k) for k in ("method", "settings", "seed", "data", "precision", "version")
+    }
     return json.dumps(parts, sort_keys=True)
 
 

@@ -32,6 +32,11 @@ class Pretrain(Command):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: str = "auto"
     """bf16-mixed, 16-mixed or 32-true; auto takes what the device computes in."""
+    compile: bool = False
+    """Let torch.compile translate the method first: minutes, repaid by long runs on a GPU."""
+    control: Annotated[Literal["rank"] | None, arg(metavar="rank")] = None
+    """moco and vicreg: let the features' measured rank set the weight of the variance and
+    covariance terms; --set target_rank=32 names the rank to hold."""
     set: Annotated[tuple[str, ...], arg(metavar="KEY=VALUE")] = ()
     """Change settings of the preset, for example steps=100 augmentation.crop_scale=0.2,1."""
 
@@ -41,16 +46,20 @@ class Pretrain(Command):
 
         if self.quick and self.full:
             raise InputError("Choose --quick or --full, not both.")
+        changes = pairs(self.set)
+        if self.control is not None:
+            changes["control"] = self.control
         run = pretrain(
             self.method,
             open_data(self.data),
             self.out,
             preset="full" if self.full else "quick",
-            settings=pairs(self.set),
+            settings=changes,
             seed=self.seed,
             resume=self.resume,
             device=self.device,
             precision=self.precision,
+            compiled=self.compile,
         )
         return facts(run.summary())
 

@@ -91,6 +91,8 @@ class Method(nn.Module):
     presets: ClassVar[dict[str, Settings]]
     unused_parameters: ClassVar[bool] = False
     """Whether some steps give no gradient to some parameters that have one in others."""
+    synchronised_norm: ClassVar[bool] = True
+    """Whether batch norm should see the batches of all GPUs together."""
     encoder: Encoder
 
     def __init__(self, encoder: Encoder, settings: Any) -> None:

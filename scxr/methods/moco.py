@@ -158,6 +158,7 @@ class MoCo(Method):
     name = "moco"
     title = "MoCo v2"
     presets = {"quick": QUICK, "full": SERIES, "paper": PAPER}
+    synchronised_norm = False  # shuffling needs batches that are normalised apart
     settings: MoCoSettings
     queue: Tensor
     queue_start: Tensor

@@ -89,7 +89,7 @@ def test_killed_at_every_file_it_puts_in_place(finished, store, tmp_path):
 
 
 def test_control_c_says_how_to_go_on(store, stopped):
-    with pytest.raises(InputError, match=r"Interrupted at step 5 of 6.*--resume"):
+    with pytest.raises(InputError, match=r"Interrupted: .*--resume"):
         train("barlow", unplugged(store, 1, KeyboardInterrupt), stopped)
     assert (stopped / "resume.safetensors").is_file()
 

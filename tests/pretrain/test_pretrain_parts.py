@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from lightning_fabric.plugins.precision import Precision
 from tiny_runs import OWN, SIZE, TINY
 
 from scxr.checkpoint import load_state, save_state
@@ -77,9 +78,9 @@ def test_a_restored_optimizer_is_laid_out_as_the_one_saved(store, tmp_path, name
     for p in method.parameters():
         p.grad = torch.ones_like(p)
     optimizer.step()
-    save_state(tmp_path / "state", method, optimizer, 7)
+    save_state(tmp_path / "state", method, optimizer, Precision(), 7)
     again, restored = fresh()
-    assert load_state(tmp_path / "state", again, restored) == 7
+    assert load_state(tmp_path / "state", again, restored, Precision()) == 7
     for p, q in zip(method.parameters(), again.parameters(), strict=True):
         assert torch.equal(p, q)
         assert optimizer.state[p].keys() == restored.state[q].keys()
