@@ -45,7 +45,7 @@ class Views(Command):
         answer = table(
             pd.DataFrame(rows),
             "",
-            "Ours, stage by stage (microseconds a view):",
+            "Ours, stage by stage (microseconds of one core, a view):",
             pd.DataFrame(parts).to_string(index=False),
             "",
             f"Processes that wanted a core: {started} before, {_load()} after; "
