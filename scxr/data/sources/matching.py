@@ -46,12 +46,6 @@ def locate(
     return _records(matched, lost, files, table, leave_out)
 
 
-def unreadable(archives: Iterable[Found]) -> Iterator[Record]:
-    """Set aside the archives that cannot be opened."""
-    for file in archives:
-        yield Record(file.name, file.path, problem="a zip archive that cannot be read")
-
-
 def _records(
     matched: Mapping[Found, list[Record]],
     lost: list[Record],
