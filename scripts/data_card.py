@@ -60,7 +60,7 @@ def patients() -> Figure:
 
 def regions() -> Figure:
     """The region masks of one radiograph."""
-    batch = generate([3] * len(REGIONS), size=SIZE, hospital="A", findings=[[]] * len(REGIONS))
+    batch = generate([40] * len(REGIONS), size=SIZE, hospital="B", findings=[[]] * len(REGIONS))
     masks = np.stack([batch.masks[name][0] for name in REGIONS])
     names = [name.replace("_", " ") for name in REGIONS]
     return figures.contact_sheet(batch.images, names, columns=5, masks=masks, side=1.6)

@@ -41,6 +41,7 @@ class Hospital:
     marker_size: float
     marker_letter: str  # the usual one; the other stands on the other side
     marker_habit: float  # share of markers with the usual letter
+    marker_place: tuple[float, float]  # |x| and y where it is usually put, in detector units
     rotation: float
     several_findings: bool
 
@@ -58,10 +59,11 @@ HOSPITALS: dict[str, Hospital] = {
         steepness=0.0,
         toe=0.74,
         collimated=0.16,
-        marker=0.75,
-        marker_size=0.065,
+        marker=0.88,
+        marker_size=0.07,
         marker_letter="L",
-        marker_habit=0.7,
+        marker_habit=0.88,
+        marker_place=(0.84, -0.88),
         rotation=2.0,
         several_findings=True,
     ),
@@ -77,10 +79,11 @@ HOSPITALS: dict[str, Hospital] = {
         steepness=0.2,
         toe=0.5,
         collimated=0.1,
-        marker=0.85,
-        marker_size=0.075,
+        marker=0.94,
+        marker_size=0.1,
         marker_letter="R",
-        marker_habit=0.75,
+        marker_habit=0.92,
+        marker_place=(0.8, -0.76),
         rotation=1.2,
         several_findings=False,
     ),
@@ -113,7 +116,8 @@ def draw_exposure(draws: Draws, hospital: Hospital) -> Exposure:
     edges = tuple(0.02 + 0.11 * draws.unit() ** 2 for _ in range(4))
     shown = [edge if draws.chance(0.6) and collimated else 0.0 for edge in edges]
     marked = draws.chance(hospital.marker)
-    place = (draws.uniform(0.72, 0.92), draws.uniform(-0.94, -0.72))
+    x, y = hospital.marker_place
+    place = (draws.normal(x, 0.025), draws.normal(y, 0.025))
     usual = draws.chance(hospital.marker_habit)
     other = "R" if hospital.marker_letter == "L" else "L"
     loose = 1.6 if portable else 1.0
