@@ -18,7 +18,7 @@ from scxr.methods.settings import with_changes
 CARDS = (8, 16, 22, 24, 40, 80)
 """Memory of common cards, GB; 22 is an L4, which is sold with 24."""
 USABLE = 1e9 / 2**30
-"""Share of a card's memory that a step can have, about: the rest is CUDA's and the allocator's."""
+"""Share of a card's bytes to plan with: a card of n GiB is planned as n GB, see `scxr.memory`."""
 _ALIASES = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 _LARGE = 24e9  # bytes: where the second point of the line lies, about
 

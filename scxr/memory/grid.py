@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import product
 
@@ -12,8 +12,7 @@ from scxr.memory.step import Step, fake_step
 from scxr.methods import METHODS
 from scxr.progress import progress_bar
 
-LARGE, SMALL = 224, 64
-BATCHES = {LARGE: (256, 128), SMALL: (2048,)}  # so that pictures outweigh the weights everywhere
+BATCH = 256  # at the largest size; more of smaller pictures, so that they outweigh the weights
 STATIC = ("parameters", "gradients", "optimizer", "buffers", "update_peak")
 GROWING = ("inputs", "activations", "peak")
 
@@ -21,36 +20,39 @@ GROWING = ("inputs", "activations", "peak")
 def grid(
     methods: Iterable[str] = ("moco", "barlow", "dino", "spark"),
     backbones: Iterable[str] = ("resnet18", "resnet50"),
-    sizes: Iterable[int] = (64, 128, 224),
+    sizes: Sequence[int] = (64, 128, 224),
     precisions: Iterable[str] = ("32-true", "bf16-mixed"),
 ) -> pd.DataFrame:
     """Memory of a step of every combination, with and without checkpointing, for any batch.
 
-    Maps of a ResNet grow with the area of the picture (sizes are multiples of 32) and with the
-    batch, all else with one of them or neither. Three counts tell these apart: two batches at the
-    largest size, and one at the smallest.
+    Memory is linear in the batch. Two batches at the largest size tell what an image adds from
+    what is there anyway, which no size changes; one batch at every other size does the rest.
 
     Returns:
         One row a combination of `method`, `backbone`, `size`, `precision` and `checkpointing`, with
         bytes: `parameters`, `gradients`, `optimizer`, `buffers`; `update_peak`, the highest level
-        while the weights are updated; and for `inputs`, `activations` and `peak` (the highest level
-        of the forward and backward pass) the part that is there with any batch, `<name>_fixed`,
-        and the part that every image adds, `<name>_per_image`. `total` puts them together.
+        while the weights are updated, without the inputs; and for `inputs`, `activations` and
+        `peak` (the highest level of the forward and backward pass) the part that is there with any
+        batch, `<name>_fixed`, and the part that every image adds, `<name>_per_image`. `total` puts
+        them together.
     """
     combinations = list(product(methods, backbones, precisions, (False, True)))
+    batches = {size: BATCH * (max(sizes) // size) ** 2 for size in sizes}
     updates: dict[tuple[str, str], Step] = {}
     rows = []
     for method, backbone, precision, checkpointing in progress_bar(combinations, desc="Counting"):
         preset = replace(
             METHODS[method].presets["full"], backbone=backbone, checkpointing=checkpointing
         )
-        like = updates.get((method, backbone))
-        steps = []
-        for size, batch in ((size, b) for size, batches in BATCHES.items() for b in batches):
+        counts = {}
+        for size, batch in [(max(sizes), BATCH // 2), *batches.items()]:
             settings = replace(preset, image_size=size, batch_size=batch)
-            steps.append(fake_step(METHODS[method], settings, precision, like=like))
-            like = updates.setdefault((method, backbone), steps[0])
-        for size in sizes:
+            like = updates.get((method, backbone))
+            step = fake_step(METHODS[method], settings, precision, like=like)
+            updates.setdefault((method, backbone), step)
+            counts[size, batch] = step
+        half, whole = (counts[max(sizes), batch] for batch in (BATCH // 2, BATCH))
+        for size, batch in batches.items():
             rows.append(
                 {
                     "method": method,
@@ -58,8 +60,8 @@ def grid(
                     "size": size,
                     "precision": precision,
                     "checkpointing": checkpointing,
-                    **{name: getattr(steps[0], name) for name in STATIC},
-                    **_lines(*steps, size=size),
+                    **{name: getattr(whole, name) for name in STATIC},
+                    **_lines(half, whole, counts[size, batch], batch),
                 }
             )
     return pd.DataFrame(rows)
@@ -71,19 +73,14 @@ def total(row: pd.Series, batch: int) -> float:
     inputs, activations, peak = (
         row[f"{name}_fixed"] + batch * row[f"{name}_per_image"] for name in GROWING
     )
-    return max(static + inputs + activations, peak, row["update_peak"])
+    return max(static + inputs + activations, peak, row["update_peak"] + inputs)
 
 
-def _lines(large: Step, half: Step, small: Step, *, size: int) -> dict[str, float]:
-    """`<name>_fixed` and `<name>_per_image` at a size, from three counts."""
-    (most, fewer), (many,) = BATCHES[LARGE], BATCHES[SMALL]
+def _lines(half: Step, whole: Step, step: Step, batch: int) -> dict[str, int]:
+    """`<name>_fixed` from two batches of one size, `<name>_per_image` from the batch of a step."""
     lines = {}
     for name in GROWING:
-        a, b, c = (getattr(step, name) for step in (large, half, small))
-        at_large = (a - b) / (most - fewer)
-        fixed = a - at_large * most
-        at_small = (c - fixed) / many
-        by_area = (at_large - at_small) / (LARGE**2 - SMALL**2)
-        lines[f"{name}_fixed"] = round(fixed)
-        lines[f"{name}_per_image"] = round(at_large - by_area * (LARGE**2 - size**2))
+        fixed = 2 * getattr(half, name) - getattr(whole, name)
+        lines[f"{name}_fixed"] = fixed
+        lines[f"{name}_per_image"] = round((getattr(step, name) - fixed) / batch)
     return lines

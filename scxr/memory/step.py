@@ -45,7 +45,7 @@ class Step:
     peak: int
     """Highest level of the forward and backward pass, with parameters, buffers and optimiser."""
     update_peak: int
-    """Highest level of the optimiser's step; the batch has no part in it."""
+    """Highest level while the weights are updated, without the batch, which is still there."""
     views: int
 
     @property
@@ -62,7 +62,7 @@ class Step:
     @property
     def total(self) -> int:
         """What can be named, and more where the step reaches higher."""
-        return max(self.parts, self.peak, self.update_peak)
+        return max(self.parts, self.peak, self.update_peak + self.inputs)
 
 
 def fake_step(
@@ -103,7 +103,7 @@ def fake_step(
         inputs=inputs,
         kept=kept,
         peak=peak + own + buffers + state,
-        update_peak=like.update_peak if like else update_peak + own + buffers,
+        update_peak=like.update_peak if like else update_peak + own + buffers - inputs,
         views=sum(v.ndim == 4 for v in shapes),
     )
 

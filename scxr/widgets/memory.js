@@ -23,16 +23,17 @@ function partsOf(row, batch) {
   return {
     weights: row.parameters + row.buffers, gradients: row.gradients, optimizer: row.optimizer,
     inputs: grown("inputs"), activations: grown("activations"),
-    transient: Math.max(0, Math.max(grown("peak"), row.update_peak) - named),
+    transient: Math.max(0, Math.max(grown("peak"), row.update_peak + grown("inputs")) - named),
   };
 }
 const sum = (parts) => Object.values(parts).reduce((a, b) => a + b, 0);
 
 function largestBatch(row, room) {
-  if (row.update_peak > room) return 0;
   const named = (room - fixedOf(row) - row.inputs_fixed - row.activations_fixed)
     / (row.inputs_per_image + row.activations_per_image);
-  const most = Math.floor(Math.min(named, (room - row.peak_fixed) / row.peak_per_image));
+  const peak = (room - row.peak_fixed) / row.peak_per_image;
+  const update = (room - row.update_peak - row.inputs_fixed) / row.inputs_per_image;
+  const most = Math.floor(Math.min(named, peak, update));
   return most >= 2 ? most : 0;
 }
 
@@ -68,8 +69,8 @@ function render({ model, el }) {
   root.append(
     h("div", { class: "scxr-row" }, method.root, backbone.root, size.root, precision.root, batch.root, card.root, thrifty.root),
     bar, list, status,
-    h("p", { class: "scxr-note", text: "GB is 10⁹ bytes. Counted, not measured: CUDA and PyTorch's allocator take about 7 % on top, "
-      + "which is what a card has above its name (it counts in GiB). An L4, sold with 24 GB, shows 22 GiB." }),
+    h("p", { class: "scxr-note", text: "GB is 10⁹ bytes. Counted, not measured: what CUDA, cuDNN and the gaps of PyTorch's allocator take comes on top. "
+      + "A card counts in GiB, which are 7 % larger; that leaves them room. An L4, sold with 24 GB, shows 22 GiB: choose 22." }),
   );
 
   const rowNow = () => get("rows").find((row) => KEYS.every((k) => row[k] === get(k))) ?? get("rows")[0];
