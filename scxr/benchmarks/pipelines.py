@@ -80,8 +80,13 @@ def ours(task: Task) -> Iterator[int]:
 
 def pillow(task: Task) -> Iterator[int]:
     """Pillow and torchvision with worker processes, three channels: the usual way."""
+    return _with_workers(task, pillow_transform(task), pillow=True)
+
+
+def pillow_transform(task: Task) -> v1.Compose:
+    """One view of a Pillow image, as the series makes it."""
     s = SETTINGS
-    transform = v1.Compose(
+    return v1.Compose(
         [
             v1.RandomResizedCrop(task.size, scale=s.crop_scale, ratio=s.crop_ratio),
             v1.RandomHorizontalFlip(s.flip),
@@ -93,7 +98,6 @@ def pillow(task: Task) -> Iterator[int]:
             v1.Normalize(task.normal["mean"] * 3, task.normal["std"] * 3),
         ]
     )
-    return _with_workers(task, transform, pillow=True)
 
 
 def torchvision_tensors(task: Task) -> Iterator[int]:
@@ -139,6 +143,11 @@ def kornia(task: Task) -> Iterator[int]:
 
 def lightly(task: Task) -> Iterator[int]:
     """lightly's MoCoV2Transform with worker processes; it has no noise, and makes two views."""
+    return _with_workers(task, lightly_transform(task), pillow=True)
+
+
+def lightly_transform(task: Task) -> First:
+    """One view of a Pillow image by lightly's MoCoV2Transform."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on import
         from lightly.transforms import MoCoV2Transform
@@ -160,7 +169,7 @@ def lightly(task: Task) -> Iterator[int]:
         rr_degrees=s.rotation,
         normalize={name: value * 3 for name, value in task.normal.items()},
     )
-    return _with_workers(task, First(transform), pillow=True)
+    return First(transform)
 
 
 PIPELINES: dict[str, Pipeline] = {
@@ -212,14 +221,18 @@ class Views(Dataset[list[Tensor]]):
 
 
 def _with_workers(task: Task, transform: Callable[[Any], Tensor], *, pillow: bool) -> Iterator[int]:
-    loader = DataLoader(
+    for views in loader(task, transform, pillow=pillow):
+        yield len(views) * len(views[0])
+
+
+def loader(task: Task, transform: Callable[[Any], Tensor], *, pillow: bool) -> DataLoader:
+    """Batches of a transform's views (each (B, C, h, h)), made image by image by workers."""
+    return DataLoader(
         Views(task, transform, pillow),
         batch_size=task.batch_size,
         num_workers=task.threads,
         generator=generator(0, "benchmark", "workers"),
     )
-    for views in loader:
-        yield len(views) * len(views[0])
 
 
 def _torchvision(task: Task) -> v2.Compose:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from tyro.conf import arg
@@ -55,6 +55,47 @@ class Views(Command):
 
 
 @dataclass
+class Steps(Command):
+    """Training steps a second beside the series' way, lightly's parts and the limit."""
+
+    method: Literal["barlow", "moco"] = "barlow"
+    size: int = 64
+    """Height and width of the views, pixels."""
+    batch: int = 128
+    """Images."""
+    backbone: str = "resnet18"
+    store: Annotated[str | None, arg(metavar="STORE|phantom")] = None
+    """Where the images come from; phantoms without it."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: str = "auto"
+    """bf16-mixed, 16-mixed or 32-true; auto takes what the device computes in."""
+    steps: int = 6
+    """Steps of one measurement."""
+    repeats: int = 3
+    """Measurements of each way, in turns."""
+
+    def __call__(self) -> Answer:
+        import pandas as pd
+
+        from scxr.benchmarks import steps
+
+        started = _load()
+        rows = steps.run(
+            self.method,
+            size=self.size,
+            batch_size=self.batch,
+            backbone=self.backbone,
+            store=self.store,
+            device=self.device,
+            precision=self.precision,
+            steps=self.steps,
+            repeats=self.repeats,
+        )
+        answer = table(pd.DataFrame(rows), "", f"Load average before: {started}.")
+        return Answer({**answer.data, "load_before": started}, answer.text)
+
+
+@dataclass
 class Imports(Command):
     """Images a second that are imported, beside a loop with Pillow, and what opening costs."""
 
@@ -83,6 +124,7 @@ class Bench:
     command: (
         Annotated[Views, tyro.conf.subcommand("data")]
         | Annotated[Imports, tyro.conf.subcommand("import")]
+        | Annotated[Steps, tyro.conf.subcommand("step")]
     )
 
 
