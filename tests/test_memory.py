@@ -22,11 +22,12 @@ from scxr.optimisation import build_optimizer
 from scxr.seeds import generator
 
 DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}
-VARIANTS = [(False, "32-true"), (False, "bf16-mixed"), (True, "bf16-mixed")]
+VARIANTS = [(False, "32-true"), (True, "bf16-mixed")]
 SPARSE = {"form": "sparse", "patch_size": 32}
 PLAIN = [(name, {"checkpointing": c}, p) for name in METHODS for c, p in VARIANTS]
 FORMS = [
     *PLAIN,
+    ("barlow", {}, "bf16-mixed"),
     ("moco", {"norm_splits": 2}, "bf16-mixed"),
     ("dino", {"local_crops": 2}, "bf16-mixed"),
     ("spark", SPARSE, "bf16-mixed"),
@@ -98,7 +99,7 @@ def test_what_is_counted_is_what_a_real_pass_keeps(method, changes, precision):
     )
 
 
-@pytest.mark.parametrize("method", ["moco", "barlow", "dino"])
+@pytest.mark.parametrize("method", ["moco", "dino"])
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["plain", "checkpointed"])
 def test_the_peak_is_that_of_the_real_allocator(method, checkpointing):
     """The profiler sees every allocation of a real step, those inside kernels included."""
@@ -135,10 +136,10 @@ def test_fixed_parts_are_those_of_the_real_networks(method):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("method", list(METHODS))
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["plain", "checkpointed"])
-def test_the_total_is_near_the_peak_of_a_gpu(method, checkpointing):
+def test_the_peak_is_that_of_a_gpu(method, checkpointing):
     settings = with_changes(
         METHODS[method].presets["full"],
-        {"backbone": "resnet50", "batch_size": 64, "checkpointing": checkpointing},
+        {"backbone": "resnet50", "batch_size": 128, "checkpointing": checkpointing},
     )
     network = build(method, settings, "cuda").to(memory_format=torch.channels_last)
     optimizer = build_optimizer(network, settings)
@@ -151,7 +152,10 @@ def test_the_total_is_near_the_peak_of_a_gpu(method, checkpointing):
         optimizer.step()
         optimizer.zero_grad()
     peak = torch.cuda.max_memory_allocated()
-    assert count_settings(method, settings).total_bytes == pytest.approx(peak, rel=0.05)
+    counted = fake_step(METHODS[method], settings, "bf16-mixed")
+    highest = max(counted.peak, counted.update_peak + counted.inputs)
+    assert highest == pytest.approx(peak, rel=0.05)
+    assert counted.total >= highest
 
 
 # --- closed forms -------------------------------------------------------------------------------
@@ -204,7 +208,7 @@ def test_half_precision_keeps_casts_of_weights_once():
 # --- growth -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.parametrize("method", ["moco", "barlow", "spark"])
 def test_the_largest_batch_for_a_card_just_fits(method):
     """Whatever batch was asked for: memory is linear in it."""
     changes = {"backbone": "resnet18", "image_size": 96, "batch_size": 24}
