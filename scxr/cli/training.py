@@ -26,6 +26,8 @@ class Pretrain(Command):
     """The quick preset: about a minute on two CPU cores (the default)."""
     full: bool = False
     """The full preset: the published recipe, 224 px, for a GPU."""
+    paper: bool = False
+    """The method's own paper, where the series differs from it: moco, dino and spark."""
     resume: bool = False
     """Finish a run that was interrupted."""
     seed: int = 0
@@ -44,8 +46,9 @@ class Pretrain(Command):
         from scxr.data import open_data
         from scxr.pretrain import pretrain
 
-        if self.quick and self.full:
-            raise InputError("Choose --quick or --full, not both.")
+        chosen = [name for name in ("quick", "full", "paper") if getattr(self, name)]
+        if len(chosen) > 1:
+            raise InputError(f"Choose one of --{' and --'.join(chosen)}, not both.")
         changes = pairs(self.set)
         if self.control is not None:
             changes["control"] = self.control
@@ -53,7 +56,7 @@ class Pretrain(Command):
             self.method,
             open_data(self.data),
             self.out,
-            preset="full" if self.full else "quick",
+            preset=chosen[0] if chosen else "quick",
             settings=changes,
             seed=self.seed,
             resume=self.resume,
