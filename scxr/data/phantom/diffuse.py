@@ -76,7 +76,7 @@ def interstitial_pattern(
     x, y = _scatter(scene, rng, 1100, 0.0, 1.0)
     lines = _lines(scene, x, y, 0.03 + 0.035 * rng.random(len(x)), rng, 0.0035)
     lung = _visible_lung(scene)
-    strength = 0.45 + 1.3 * conspicuity
+    strength = 0.38 + 1.1 * conspicuity
     scene.depth += strength * lung * (0.0021 * lines + 0.03)
     return Lesion(lung > 0.5, _both(scene, 0.5))
 
@@ -91,7 +91,7 @@ def reticular_interstitial_pattern(
     q = np.abs(frame.x) / scene.lateral
     basal = ramp(frame.y, scene.anatomy.apex + 0.35, scene.anatomy.base - 0.15)
     where = _visible_lung(scene) * np.maximum(0.35 + 0.65 * ramp(q, 0.45, 0.8), basal) * basal
-    scene.depth += (0.45 + 1.3 * conspicuity) * where * (0.0026 * net + 0.012)
+    scene.depth += (0.26 + 0.9 * conspicuity) * where * (0.0026 * net + 0.012)
     return Lesion(where > 0.35, _both(scene, 0.8))
 
 
@@ -106,7 +106,7 @@ def pulmonary_fibrosis(
     base = scene.dome
     basal = ramp(scene.frame.y - base, -0.62, -0.12)
     where = _visible_lung(scene) * basal
-    scene.depth += (0.4 + 1.1 * conspicuity) * where * (0.0014 * comb + 0.0014 * lines + 0.05)
+    scene.depth += (0.36 + 1.0 * conspicuity) * where * (0.0014 * comb + 0.0014 * lines + 0.05)
     return Lesion(where > 0.3, _both(scene, 0.85))
 
 
@@ -116,7 +116,7 @@ def bronchiectasis(
     """Ring shadows and tram lines of dilated bronchi in one or both lower lobes."""
     draws = Draws(rng, 16)
     sides = [side, -side] if draws.chance(0.45) else [side]
-    strength = 0.5 + 1.0 * conspicuity
+    strength = 0.42 + 0.9 * conspicuity
     picture = np.zeros_like(scene.air)
     mask = np.zeros(scene.air.shape, dtype=bool)
     places = []

@@ -66,15 +66,15 @@ def calcified_granuloma(
     draws = Draws(rng, 32)
     mask, places = _nothing(scene), []
     x, y = place_in_lung(scene, draws, side, (0.15, 0.9), (0.15, 0.85))
-    more = int(draws.uniform(0.2, 1.2 + 5.0 * conspicuity))
+    more = int(draws.uniform(0.2, 1.1 + 3.6 * conspicuity))
     for number in range(1 + more):
         if number:  # a satellite, in the same lung
             x, y = place_in_lung(scene, draws, side, (0.15, 0.9), (0.15, 0.85))
-        radius = (0.032 + 0.026 * conspicuity) * (1.0 if not number else draws.uniform(0.65, 1.0))
+        radius = (0.03 + 0.024 * conspicuity) * (1.0 if not number else draws.uniform(0.65, 1.0))
         nodule = Ellipse(x, y, radius, radius * draws.uniform(0.8, 1.0), draws.uniform(0, 3))
         window = nodule.window(scene.frame, spare=1.2)
         inside = nodule.inside(scene.frame, window)
-        scene.add(window, (0.55 + 0.75 * conspicuity) * ramp(inside, -0.2, 0.5))
+        scene.add(window, (0.38 + 0.55 * conspicuity) * ramp(inside, -0.2, 0.5))
         mask[window] |= inside > -scene.frame.pixel / radius  # a pixel counts when it is touched
         places.append((x, y))
     return Lesion(mask, tuple(places))
@@ -150,7 +150,7 @@ def fibrotic_band(
     """Linear opacities, straight or slightly bent, anywhere in a lung; not along the vessels."""
     draws = Draws(rng, 32)
     frame = scene.frame
-    count = 1 + int(draws.uniform(0.2, 0.9 + 3.0 * conspicuity))
+    count = 1 + int(draws.uniform(0.2, 0.9 + 2.4 * conspicuity))
     bands, places = np.zeros_like(scene.air), []
     half = 0.013 + 0.013 * conspicuity
     for _ in range(count):
@@ -162,7 +162,7 @@ def fibrotic_band(
         bend = np.array([draws.uniform(-0.25, 0.25)])
         course = (np.array([angle]), np.array([length]), bend)
         px, py, t, _, step = sample_curves(frame, *start, *course)
-        density = (0.28 + 0.36 * conspicuity) * 2.5 * half
+        density = (0.19 + 0.26 * conspicuity) * 2.5 * half
         fade = np.minimum(1, 6 * np.minimum(t, 1 - t) + 0.2)
         bands += splat(frame, px, py, density * step * fade)
         places.append((x, y))
@@ -185,7 +185,7 @@ def pulmonary_mass(
         window = scene.frame.window(x, y, 1.5 * radius)
         inside = whole.inside(scene.frame, window)
         inside += _lobes(scene, x, y, window, draws)
-        strength = 0.28 + 0.36 * conspicuity
+        strength = 0.18 + 0.28 * conspicuity
         thickness = np.sqrt(np.clip(inside, 0, 1))
         body_ = strength * (0.65 * thickness + 0.35 * ramp(inside, -0.15, 0.25))
         scene.add(window, body_ * np.minimum(1, 3 * scene.air[window]))
