@@ -52,10 +52,10 @@ from IPython.display import Markdown, display
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from torch.nn import functional as F
-from torchvision.transforms import v2
 
 from scxr import figures
-from scxr.augment import Augmentation, AugmentationParameters, apply, augment, draw, warp
+from scxr.augment import Augmentation, AugmentationParameters, apply, draw, warp
+from scxr.benchmarks import data as benchmark
 from scxr.data import RadiographStore, decoding, open_data
 from scxr.data.episodes import is_validation
 from scxr.data.phantom import FINDINGS, PIXEL_STATISTICS, generate
@@ -629,63 +629,37 @@ pd.DataFrame(answers)
 # %% [markdown]
 # ## How fast is it?
 #
-# Many pipelines are slower than the network they feed. We time ours stage by stage, and beside it
-# the usual way: one image at a time, with torchvision's transforms on Pillow images, same
-# augmentations.
-
-# %%
-settings = METHODS["moco"].presets["quick"].augmentation
-BATCH, SIZE = 128, METHODS["moco"].presets["quick"].image_size
-rows = np.random.default_rng(0).integers(0, len(hospital_a), BATCH)
-one_by_one = v2.Compose(
-    [
-        v2.RandomResizedCrop(SIZE, scale=settings.crop_scale),
-        v2.RandomHorizontalFlip(settings.flip),
-        v2.RandomRotation(settings.rotation),
-        v2.RandomApply(
-            [v2.ColorJitter(settings.brightness, settings.contrast)], p=settings.jitter_p
-        ),
-        v2.RandomApply(
-            [v2.GaussianBlur(settings.blur_kernel, settings.blur_sigma)], p=settings.blur_p
-        ),
-        v2.ToImage(),
-        v2.ToDtype(torch.float32, scale=True),
-        v2.GaussianNoise(sigma=settings.noise_std),
-    ]
-)
-uint8 = hospital_a.batch(rows)
-floats = uint8.float() / 255
-files = [Image.fromarray(picture) for picture in uint8[:, 0].numpy()]
-pipeline = {
-    "gather from the store (uint8)": lambda: hospital_a.batch(rows),
-    "to float": lambda: uint8.float() / 255,
-    f"one view each, batched, {SIZE} px": lambda: augment(
-        floats, settings, SIZE, generator(0, "speed")
-    ),
-    f"one view each, one image at a time, {SIZE} px": lambda: [one_by_one(file) for file in files],
-}
-
-
-def images_per_second(work, repeats=3):
-    """The fastest of a few repeats: the others say what else the machine was doing."""
-    work()
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - started)
-    return BATCH / min(times)
-
+# Many pipelines are slower than the network they feed. First ours, stage by stage: what a core
+# spends on one view, with the series' augmentations for MoCo.
 
 # %% tags=["nbval-ignore-output"]
-speed = pd.Series({name: images_per_second(work) for name, work in pipeline.items()})
-speed.map(lambda value: f"{float(f'{value:.2g}'):,.0f}").rename("images a second").to_frame()
+stages = pd.concat([pd.DataFrame(benchmark.stages(size)) for size in (64, 224)])
+stages.pivot(index="stage", columns="size", values="microseconds").reindex(
+    stages["stage"].unique()
+).add_suffix(" px, µs a view").round(1)
 
 # %% [markdown]
-# The batched version computes crop, rotation and flip as one affine map with one resampling for
-# the whole batch, and every image still has its own parameters. On a GPU the same code runs
-# there, without workers. To find out what limits *your* training, compare the slowest line with
-# the images a second that `log.jsonl` of a run reports.
+# Crop, rotation and flip are one affine map with one resampling, and every image of the batch has
+# a draw of its own. Reading from the store is hardly visible: bytes are gathered from a memory
+# map by a thread, while the step before still computes.
+#
+# Beside it the usual ways, with the same augmentations on the same images and as many cores:
+# Pillow and torchvision image by image in worker processes (as in the series), torchvision's
+# tensor transforms, kornia, and lightly.
+
+# %% tags=["nbval-ignore-output"]
+speed = pd.DataFrame(benchmark.run([64], seconds=0.5, repeats=2))
+speed[["pipeline", "views_per_second", "ratio", "slowest", "fastest"]]
+
+# %% [markdown]
+# The `ratio` is to Pillow's. Medians of two turns; the range says how quiet the machine was.
+# *One draw a batch* is the trap in the table: torchvision's transforms on a whole batch give every
+# image the same crop and the same blur, which is not what pretraining needs.
+#
+# On a GPU the same code runs there, without workers, and the next batch travels while the step
+# computes. To find out what limits *your* training, look at `waiting` in the `log.jsonl` of a run:
+# the share of the time in which a step had to wait for its images. On your machine, `scxr bench
+# data` repeats this table, and `scxr bench step` does the same for whole training steps.
 
 # %% [markdown]
 # ## Take-away

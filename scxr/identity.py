@@ -36,10 +36,12 @@ def describe(
 
 
 def _content(config: dict[str, Any]) -> str:
-    """What makes two runs the same run; the machine and the preset's name do not."""
-    parts = {
-        k: config.get(k) for k in ("method", "settings", "seed", "data", "precision", "version")
-    }
+    """What makes two runs the same run; the machine and the preset's name do not, nor does
+    checkpointing, which buys memory with time and changes no weight."""
+    names = ("method", "settings", "seed", "data", "precision", "version")
+    parts = {name: config.get(name) for name in names}
+    kept = {k: v for k, v in config["settings"].items() if k != "checkpointing"}
+    parts["settings"] = kept
     return json.dumps(parts, sort_keys=True)
 
 
