@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,8 @@ def pretrain(
     except RuntimeError as error:
         if not _out_of_memory(error):
             raise
-        raise InputError(advice(method, chosen, precision=config["precision"])) from error
+        mine = replace(chosen, batch_size=chosen.batch_size // fabric.world_size)
+        raise InputError(advice(method, mine, precision=config["precision"])) from error
     return Run.open(folder)
 
 

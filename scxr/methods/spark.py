@@ -113,6 +113,21 @@ class Decoder(nn.Module):
         return self.out(self.top(x))
 
 
+class Densify(nn.Module):
+    """From a sparse map to a dense one: normalised over what is visible, holes filled."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels)
+        self.mask_token = nn.Parameter(torch.randn(channels) * 0.02)
+
+    def forward(self, sparse: Tensor, visible: Tensor) -> Tensor:
+        """(B, C, h, w) and the visibility of patches (B, 1, gh, gw) -> (B, C, h, w)."""
+        at = visible_at(visible, sparse)
+        normed = masked_batch_norm(self.norm, sparse, at)
+        return torch.where(at.bool(), normed, self.mask_token[:, None, None].to(normed.dtype))
+
+
 def _conv_norm_relu(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False),
@@ -189,12 +204,7 @@ class SparK(Method):
             )
         channels = [encoder.feature_dim // 2**i for i in (3, 2, 1, 0)]
         self.decoder = Decoder(channels, s.decoder_width, upsampling)
-        self.mask_tokens = nn.ParameterList(
-            nn.Parameter(torch.randn(c) * 0.02) for c in channels if s.form == "sparse"
-        )
-        self.densify_norms = nn.ModuleList(
-            nn.BatchNorm2d(c) for c in channels if s.form == "sparse"
-        )
+        self.densify = nn.ModuleList(Densify(c) for c in channels if s.form == "sparse")
 
     def views(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
         """One augmented picture (B, 1, H, H), and its mask (B, grid, grid), True = masked."""
@@ -225,25 +235,12 @@ class SparK(Method):
         """
         visible = (~mask[:, None]).to(images.dtype)
         if self.settings.form == "sparse":
-            maps = [
-                self._densified(stage, visible_at(visible, stage), norm, token)
-                for stage, norm, token in zip(
-                    sparse_stages(self.encoder, images, visible),
-                    self.densify_norms,
-                    self.mask_tokens,
-                    strict=True,
-                )
-            ]
+            stages = sparse_stages(self.encoder, images, visible)
+            maps = [fill(m, visible) for fill, m in zip(self.densify, stages, strict=True)]
         else:
             x = self.encoder.normalise(images)
             maps = self.encoder.stages(x * visible_at(visible, x), normalised=True)
         return self.decoder(maps)
-
-    @staticmethod
-    def _densified(stage: Tensor, visible: Tensor, norm: nn.Module, token: Tensor) -> Tensor:
-        """A sparse map, normalised over what is visible, its holes filled with the mask token."""
-        normed = masked_batch_norm(norm, stage, visible)  # type: ignore[arg-type]
-        return torch.where(visible.bool(), normed, token[:, None, None].to(normed.dtype))
 
     @torch.no_grad()
     def snapshot(self, images: Tensor) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from scxr.encoders import build_encoder
 from scxr.errors import InputError
 from scxr.methods.spark import (
+    Densify,
     SparK,
     SparKSettings,
     masked_patch_mse,
@@ -159,8 +160,8 @@ def test_sparse_decoder_meets_mask_tokens_where_patches_are_hidden(
     seen: list[torch.Tensor] = []
     spark.decoder.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs[0]))
     spark.predict(pictures(2, 64), hidden_corner)
-    assert len(seen) == len(spark.mask_tokens) == 4
-    for features, token in zip(seen, spark.mask_tokens, strict=True):
+    assert len(seen) == len(spark.densify) == 4
+    for features, token in zip(seen, (d.mask_token for d in spark.densify), strict=True):
         at_hidden = spread(hidden_corner, features.shape[-1])[:, 0].bool()
         values = features.permute(0, 2, 3, 1)[at_hidden]
         assert torch.equal(values, token.flatten().expand_as(values))
@@ -224,3 +225,17 @@ def test_snapshot_is_reproducible_and_leaves_no_trace(encoder, pictures):
 def test_settings_that_do_not_fit_are_refused(encoder, changes, message):
     with pytest.raises(InputError, match=message):
         SparK(encoder, small(**changes))
+
+
+def test_densify_normalises_what_is_visible_and_fills_the_rest(normal):
+    fill = Densify(3)
+    visible = torch.tensor([[1.0, 0.0], [1.0, 1.0]]).expand(4, 1, 2, 2)
+    at = torch.nn.functional.interpolate(visible, (4, 4)).bool().expand(4, 3, 4, 4)
+    dense = fill(5 + 2 * normal(4, 3, 4, 4), visible)
+    for channel in range(3):
+        seen = dense[:, channel][at[:, channel]]
+        assert seen.mean().item() == pytest.approx(0.0, abs=1e-4)
+        assert seen.std(correction=0).item() == pytest.approx(1.0, abs=1e-3)
+        hidden = dense[:, channel][~at[:, channel]]
+        assert torch.equal(hidden, fill.mask_token[channel].expand_as(hidden))
+    assert fill.mask_token.ndim == 1, "weight decay spares vectors, and has to spare the tokens"
