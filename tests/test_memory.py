@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
@@ -242,6 +243,28 @@ def test_checkpointing_keeps_less_and_pays_with_recomputation():
     assert thrifty.total_bytes < plain.total_bytes
     assert thrifty.transient_bytes > plain.transient_bytes
     assert thrifty.parameters_bytes == plain.parameters_bytes
+
+
+# --- the shipped table --------------------------------------------------------------------------
+
+
+def test_the_shipped_table_covers_every_combination_once():
+    table = memory.shipped_grid()
+    keys = ["method", "backbone", "size", "precision", "checkpointing"]
+    assert len(table) == 4 * 2 * 3 * 2 * 2 and not table.duplicated(keys).any()
+    assert table.notna().all(axis=None) and table["checkpointing"].dtype == bool
+
+
+@pytest.mark.parametrize(
+    ("method", "backbone", "precision"),
+    [("barlow", "resnet50", "bf16-mixed"), ("moco", "resnet18", "32-true")],
+)
+def test_the_shipped_table_is_what_the_code_counts_today(method, backbone, precision):
+    """A method, a network or the count has changed when this fails: python -m scxr.memory."""
+    fresh = memory.grid([method], [backbone], sizes=[224], precisions=[precision])
+    keys = ["method", "backbone", "size", "precision", "checkpointing"]
+    shipped = memory.shipped_grid().merge(fresh[keys])
+    pd.testing.assert_frame_equal(shipped, fresh, check_exact=False, rtol=0.01)
 
 
 # --- the series' arithmetic ---------------------------------------------------------------------

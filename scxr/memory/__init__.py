@@ -10,7 +10,7 @@ shows 22 GiB: count it as 22 GB.
 """
 
 from scxr.memory.counting import CARDS, MemoryCount, advice, count, count_settings
-from scxr.memory.grid import grid
+from scxr.memory.grid import grid, shipped_grid
 from scxr.memory.series import series_checkpointed, series_table
 
 __all__ = [
@@ -22,4 +22,5 @@ __all__ = [
     "grid",
     "series_checkpointed",
     "series_table",
+    "shipped_grid",
 ]
