@@ -712,7 +712,19 @@ gain.round(3)
 # before the forest sees it, so that exposure is gone. How much of the trap is left, and where
 # does the importance move?
 #
-# **3. Your own radiographs.** Import a folder with a table (columns `image`, `patient`, `view`,
+# **3. Bring the tail home.** Your department can label 200 images of one finding. For which names
+# of PadChest would the whole public archive not have given you that many? What would you still
+# need PadChest for?
+
+# %% tags=["hide-cell"]
+scarce = diseases[diseases["images"] < 200]
+print(f"{len(scarce)} of {len(diseases)} names, for instance:")
+print(", ".join(scarce["finding"].head(8)))
+# For them your labels are worth more than the archive. Its normal images remain useful, but not as
+# your negatives: they come from another hospital, and that is the trap of this chapter.
+
+# %% [markdown]
+# **4. Your own radiographs.** Import a folder with a table (columns `image`, `patient`, `view`,
 # `findings`, `hospital`) and look at the baselines before you train anything:
 #
 # ```bash
