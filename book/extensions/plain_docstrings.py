@@ -64,8 +64,18 @@ def section(title: str, block: list[str]) -> list[str]:
     return [*lines, *prose(block)]
 
 
+def table(block: list[str]) -> list[str]:
+    """A table of `| a | b |` lines whose second line rules off the heading."""
+    lines = [".. list-table::", "   :header-rows: 1", ""]
+    for row in [block[0], *block[2:]]:
+        cells = [escape(cell.strip()) for cell in row.strip().strip("|").split("|")]
+        starts = ["   * -", *["     -"] * (len(cells) - 1)]
+        lines += [f"{start} {cell}".rstrip() for start, cell in zip(starts, cells, strict=True)]
+    return [*lines, ""]
+
+
 def prose(block: list[str]) -> list[str]:
-    """Paragraphs, lists and indented (literal) blocks."""
+    """Paragraphs, lists, tables and indented (literal) blocks."""
     lines: list[str] = []
     for filled, group in groupby(block, key=lambda line: bool(line.strip())):
         paragraph = list(group)
@@ -73,6 +83,9 @@ def prose(block: list[str]) -> list[str]:
             continue
         if all(line.startswith("    ") for line in paragraph):
             lines += ["::", "", *paragraph, ""]
+            continue
+        if all(line.strip().startswith("|") for line in paragraph):
+            lines += table(paragraph)
             continue
         text: list[str] = []
         for line in paragraph:

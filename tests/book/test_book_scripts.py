@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from docutils.core import publish_parts
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -82,3 +84,13 @@ def test_docstrings_become_restructuredtext():
     assert "- ``q, k``: (B, d), unit length." in text
     assert text[text.index("**Returns**") + 2] == "A scalar."
     assert text[-2] == "Raises ``InputError`` where there is none."
+
+
+def test_tables_in_docstrings_become_tables():
+    convert = load("book/extensions/plain_docstrings.py").to_restructuredtext
+    text = convert("They differ:\n\n| | `a` |\n|---|---|\n| x_y | 1 |\n| z | |\n\nEnd.")
+    page = publish_parts("\n".join(text), writer_name="html5", settings_overrides={"halt_level": 2})
+    rows = re.findall(r"<tr>.*?</tr>", page["body"], re.S)
+    cells = [[re.sub(r"<.*?>", "", c) for c in re.findall(r"<t[hd].*?</t[hd]>", r)] for r in rows]
+    assert cells == [["", "a"], ["x_y", "1"], ["z", ""]]
+    assert text[-2] == "End."
