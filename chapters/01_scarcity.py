@@ -379,7 +379,9 @@ def rows_of(store, normal, held_out):
 
 
 abnormal_b = rows_of(hospital_b, normal=False, held_out=False)
-normal_a = rows_of(hospital_a, normal=True, held_out=False)[: len(abnormal_b)]
+normal_a = rows_of(hospital_a, normal=True, held_out=False)
+balanced = min(len(abnormal_b), len(normal_a))
+abnormal_b, normal_a = abnormal_b[:balanced], normal_a[:balanced]
 labels = np.repeat([1, 0], [len(abnormal_b), len(normal_a)])
 
 
@@ -461,7 +463,7 @@ plt.show()
 #
 # Where does a forest look? It can tell how much each pixel contributed to its decisions.
 
-# %% tags=["hide-input", "nbval-ignore-output"] mystnb={"image": {"alt": "The average chest three times, with the importance of pixels laid over it. For the raised hemidiaphragm importance sits on the domes of the diaphragm; for granuloma it is scattered over the whole picture; for the trap it is brightest in the upper corners, where the lead letters are."}, "figure": {"caption": "Which pixels three forests use, over the average chest of hospital B: one that found something to learn, one that did not, and the trapped one.", "name": "fig-importance"}}
+# %% tags=["hide-input", "nbval-ignore-output"] mystnb={"image": {"alt": "The average chest three times, with the importance of pixels laid over it. For the raised hemidiaphragm importance sits on the domes of the diaphragm; for granuloma it is scattered over the whole picture; for the trap it is brightest in the upper corners, where lead letters are placed."}, "figure": {"caption": "Which pixels three forests use, over the average chest of hospital B: one that found something to learn, one that did not, and the trapped one.", "name": "fig-importance"}}
 used = {}
 for finding in ("hemidiaphragm elevation", "calcified granuloma"):
     episode = draw_episode(hospital_b.table, finding, EVERY, 0)
@@ -482,7 +484,8 @@ figures.image_grid([[average] * 3], column_titles=list(used), heats=heats, side=
 # beside the shoulder:
 
 # %%
-differences = ["portable", "photons", "window", "marker_letter", "marker_size", "collimated"]
+differences = ["portable", "photons", "window", "marker_letter", "marker_habit", "marker_place"]
+differences += ["marker_size", "collimated"]
 pd.DataFrame(
     {f"hospital {h.name}": [getattr(h, d) for d in differences] for h in HOSPITALS.values()},
     index=differences,
