@@ -917,7 +917,7 @@ at_steps(
 # looks at the features of 256 clean radiographs every second step. It asks for a rank of 150,
 # more than the untrained network has, so that it acts as soon as the rank begins to fall.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 small = {"image_size": 32, "batch_size": 64, "steps": 48}
 zero = {"variance_weight": 0.0, "covariance_weight": 0.0}
 held = {"control": "rank", "target_rank": 150.0, "control_every": 2, "control_gain": 40.0}
