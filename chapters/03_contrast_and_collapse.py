@@ -884,11 +884,12 @@ at_steps(without_negatives)
 # ## A weight that watches the rank
 #
 # The series names it as future work (part 6): monitor the effective rank during pretraining, and
-# let it adjust the regularisation so that a target is held. There is prior art: AdaDim weighs its losses by
-# an effective rank, WERank adds a term for it, and Hassanpour et al. met dimensional collapse in
-# MoCo on medical images. In this package it is a setting of MoCo and VICReg, `control="rank"`,
-# and an integrator: at every look the weight grows by gain times $\ln(\text{target}/\text{rank})$,
-# and never falls below 0. The covariance term gets a twenty-fifth of it, VICReg's own proportion.
+# let it adjust the regularisation so that a target is held. There is prior art: AdaDim
+# (Kokilepersaud et al. 2025) weighs its losses by an effective rank, WERank (Pasand et al. 2024)
+# adds a term against its loss, and Hassanpour et al. (2024) met dimensional collapse in MoCo on
+# medical images. In this package it is a setting of MoCo and VICReg, `control="rank"`, and an
+# integrator: at every look the weight grows by gain times $\ln(\text{target}/\text{rank})$, and
+# never falls below 0. The covariance term gets a twenty-fifth of it, VICReg's own proportion.
 
 # %%
 source(Regulariser.hold)
@@ -909,8 +910,8 @@ at_steps(
 )
 
 # %% [markdown]
-# With a weight of zero both run into their collapse; the control ends near its target, on the same
-# data and from the same start. Nobody had to know the weight, but somebody had to choose a rank.
+# With a weight of zero both run into their collapse; the control ends near its target, on the
+# same data and from the same start. Nobody had to know the weight, but somebody had to choose a rank.
 #
 # Does a network on radiographs follow? Three short runs at 32 px, alike in all but the two terms:
 # agreement alone, the same with a control, and VICReg with its own fixed weights. The control
@@ -928,7 +929,7 @@ arms = {
 }
 controlled_runs = {name: course.trained("vicreg", **arm) for name, arm in arms.items()}
 
-# %% tags=["nbval-ignore-output", "hide-input"] mystnb={"image": {"alt": "Two panels against steps. Left: the effective rank of clean radiographs' features in three runs. All start alike; agreement alone falls lowest and recovers in part; the controlled run and VICReg with fixed weights fall less and end above it, all below the dotted target. Right: the weight that the control adds, near zero in the first steps and rising from then on."}, "figure": {"caption": "A control of the effective rank. Left: rank of clean radiographs' features, the target dotted. Right: what the control adds to the variance weight.", "name": "fig-control"}}
+# %% tags=["nbval-ignore-output", "hide-input"] mystnb={"image": {"alt": "Two panels against steps. Left: the effective rank of clean radiographs' features in three runs. All start alike; agreement alone falls lowest and recovers in part; the controlled run and VICReg with fixed weights fall less and end above it. A dotted line marks the target. Right: the weight that the control adds, near zero in the first steps and rising from then on."}, "figure": {"caption": "A control of the effective rank. Left: rank of clean radiographs' features, the target dotted. Right: what the control adds to the variance weight.", "name": "fig-control"}}
 figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.3), layout="constrained")
 for (name, run), colour in zip(controlled_runs.items(), COLOURS, strict=False):
     looks = run.log("monitor")
@@ -1013,9 +1014,10 @@ memory.series_checkpointed().round(1)
 # %% [markdown]
 # The maps between the stages come out somewhat larger (the stem's output has to be kept, the last
 # stage's need not be). What is missing is the inside of the stem, whose large maps come before
-# the first checkpoint, and the moment of recomputation, when a stage's maps and their
-# gradients are alive together. The package recomputes the stem as well. So which setting fits a
-# card of 22 GB? The course ships a table of counts; memory is linear in the batch.
+# the first checkpoint, and the moment of recomputation, when a stage's maps and their gradients
+# are alive together. The package recomputes the stem as well. So which setting fits a card of
+# 22 GB? The course ships a table of counts (`python -m scxr.memory` counts anew); memory is
+# linear in the batch.
 
 # %%
 counted = memory.shipped_grid()
@@ -1028,8 +1030,8 @@ gigabytes = {
 barlow_full[settings_of_a_step].assign(**gigabytes).set_index(settings_of_a_step).round(1)
 
 # %% [markdown]
-# Half the batch, half the memory, but for the weights: memory did hardly anything *but* change
-# between 512 and 256. Without checkpointing a ResNet-50 does not fit into 22 GB at either, not
+# Half the batch, half the memory, but for the weights; what did not change between 512 and 256 is
+# the size of the card. Without checkpointing a ResNet-50 does not fit into 22 GB at either, not
 # even in half precision, so failed attempts are no surprise; with checkpointing it fits at 256 in
 # either precision, and in bfloat16 at 512. The series' way out, a checkpointed ResNet-18, is
 # sound: it was the estimate that was wrong. Find the recipe for your own card (on the command
