@@ -911,7 +911,8 @@ at_steps(
 
 # %% [markdown]
 # With a weight of zero both run into their collapse; the control ends near its target, on the
-# same data and from the same start. Nobody had to know the weight, but somebody had to choose a rank.
+# same data and from the same start. Nobody had to know the weight, but somebody had to choose a
+# rank.
 #
 # Does a network on radiographs follow? Three short runs at 32 px, alike in all but the two terms:
 # agreement alone, the same with a control, and VICReg with its own fixed weights. The control
