@@ -78,6 +78,7 @@ class BarlowTwins(Method):
     presets = {
         "quick": BarlowSettings(
             steps=120,
+            lr=1e-3,
             augmentation=QUICK_VIEWS,
         ),
         "full": BarlowSettings(

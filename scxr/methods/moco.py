@@ -102,7 +102,7 @@ class MoCoSettings(RegularisedSettings):
     "clean" pictures, where augmentation cannot feign variety."""
 
 
-QUICK = MoCoSettings(steps=160, augmentation=QUICK_VIEWS)
+QUICK = MoCoSettings(steps=160, lr=5e-4, augmentation=QUICK_VIEWS)
 
 # The series' recipe: protocol and learning rate for ResNet-50 on one 24 GB card.
 SERIES = MoCoSettings(
