@@ -268,7 +268,7 @@ pd.DataFrame(
 # The quick recipe is tuned for a minute or two of CPU time: a fast key encoder, a short queue,
 # and the current batch's keys as further negatives.
 
-# %% tags=["nbval-ignore-output"] mystnb={"image": {"alt": "MoCo's training in three panels against steps: the loss with a dotted line at chance level, the share of queries that rank their own key before all negatives, and the share that rank it before the other keys of the same batch. Both shares are noisy and stay low."}, "figure": {"caption": "MoCo: the loss, and how often a query ranks its own key first: among all negatives (retrieval), and among the keys of its own batch alone (fresh_retrieval). Dotted: the loss of a guess.", "name": "fig-moco"}}
+# %% tags=["nbval-ignore-output"] mystnb={"image": {"alt": "MoCo's training in three panels against steps: the loss with a dotted line at chance level, the share of queries that rank their own key before all negatives, and the share that rank it before the other keys of the same batch. Both shares are noisy; the second rises more clearly than the first."}, "figure": {"caption": "MoCo: the loss, and how often a query ranks its own key first: among all negatives (retrieval), and among the keys of its own batch alone (fresh_retrieval). Dotted: the loss of a guess.", "name": "fig-moco"}}
 run_moco = course.trained("moco")
 settings = preset_settings("moco", course.mode(), {})
 negatives = settings.queue_size + settings.in_batch_negatives * (settings.batch_size - 1)
@@ -295,7 +295,7 @@ Markdown(
 # same direction: the queue's negatives are no obstacle, and a loss below chance comes for free.
 # Only the keys of the same batch are. As real keys fill the queue, that gift is withdrawn. So
 # this curve measures the *negatives* as much as it measures the encoder, which is why the third
-# panel stands beside it.
+# panel stands beside it: against keys as fresh as its own, a query cannot rely on their age.
 
 # %% [markdown]
 # ## The monitor
@@ -766,8 +766,7 @@ Markdown("In these runs: " + " ".join(told))
 
 # %% [markdown]
 # Random features are a cone with many small directions: high in rank, high in cosine. Learning
-# opens the cone and, at first, keeps only a few directions. A high rank is therefore no
-# certificate, and two runs can be compared by it only if they differ in little else. Judge a run
+# opens the cone and, at first, keeps fewer directions. A high rank is therefore no certificate, and two runs can be compared by it only if they differ in little else. Judge a run
 # against its own start and by more than one number; in the end, judge it by a probe (chapter 5).
 
 # %% [markdown]

@@ -4,7 +4,10 @@ The percent script is what people edit. The notebook is what Colab opens and wha
 replays, so it carries outputs, but nothing that changes from run to run: no widget state (the book
 computes it anew and it weighs megabytes), no time stamps, stable cell and widget ids.
 
-    python scripts/notebooks.py [chapters/03_contrast_and_collapse.py ...]
+    python scripts/notebooks.py [--text] [chapters/03_contrast_and_collapse.py ...]
+
+With --text, prose and metadata are brought in step and nothing is executed; a chapter whose code
+has changed is refused.
 """
 
 from __future__ import annotations
@@ -70,13 +73,31 @@ def execute(script: Path) -> Path:
     return target
 
 
+def retell(script: Path) -> Path:
+    """Bring prose and metadata of the notebook in step with `script`; outputs stay."""
+    target = script.with_suffix(".ipynb")
+    before, notebook = nbformat.read(target, as_version=4), update(script)
+    code = [[c.source for c in n.cells if c.cell_type == "code"] for n in (before, notebook)]
+    if code[0] != code[1]:
+        sys.exit(f"{script.name} has other code than its notebook: execute it.")
+    old = (c for c in before.cells if c.cell_type == "code")
+    for cell, kept in zip((c for c in notebook.cells if c.cell_type == "code"), old, strict=True):
+        cell.outputs, cell.execution_count = kept.outputs, kept.execution_count
+    settle(notebook, script.stem)
+    nbformat.validate(notebook)
+    nbformat.write(notebook, target)
+    return target
+
+
 def main(names: list[str]) -> None:
     """Execute the chapters named, or all of them, with the cache that the book uses."""
+    work = retell if "--text" in names else execute
+    names = [name for name in names if name != "--text"]
     os.environ.setdefault("SCXR_CACHE", str(ROOT / ".scxr"))
     os.environ.setdefault("TQDM_DISABLE", "1")
     for script in [Path(n).resolve() for n in names] or sorted(CHAPTERS.glob("*.py")):
         print(f"{script.name} ...", flush=True)
-        target = execute(script)
+        target = work(script)
         print(f"  wrote {target.name}, {target.stat().st_size / 1024:.0f} kB")
 
 
