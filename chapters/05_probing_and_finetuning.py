@@ -540,10 +540,9 @@ pd.DataFrame(leak).T.round(3)
 # draws. Whatever stands under *inflation* was earned with patients who had been met before. It
 # would be gone on the day the classifier meets new ones.
 #
-# **What this does not show:** how large the leak is in an archive of real people. A phantom's
-# patients are hard to recognise. Real ones are not: a network can tell whether two radiographs
-# are of the same person with an AUC of 0.99 (Packhäuser et al. 2022). Splitting by patient costs
-# nothing.
+# **What this does not show:** how large the leak is in an archive of real people, who may be
+# easier to recognise than phantoms: a network can tell whether two radiographs are of the same
+# person with an AUC of 0.99 (Packhäuser et al. 2022). Splitting by patient costs nothing.
 
 # %% [markdown]
 # ## How far apart are the two hospitals?
@@ -562,7 +561,7 @@ pd.DataFrame(
     index=["hospital A (NIH ChestX-ray14)", "hospital B (PadChest)"],
 )
 
-# %% mystnb={"image": {"alt": "Histogram of grey values of hospital A and hospital B: a peak of black background, then two broad humps that nearly coincide, hospital B's a little flatter and wider."}, "figure": {"caption": "Grey values of 300 images of each hospital.", "name": "fig-grey"}}
+# %% mystnb={"image": {"alt": "Histogram of grey values of hospital A and hospital B: a peak of black background, then two broad distributions that nearly coincide, hospital B's a little flatter and wider."}, "figure": {"caption": "Grey values of 300 images of each hospital.", "name": "fig-grey"}}
 some = np.linspace(0, len(hospital_b) - 1, 300).astype(int)
 grey = {
     name: store.images[some, ::4, ::4] / 255
