@@ -34,7 +34,7 @@ from scxr.progress import progress_bar
 
 log = logging.getLogger(__name__)
 
-SHARD = 32
+SHARD = 8
 QUARANTINE = "quarantine.csv"
 
 
