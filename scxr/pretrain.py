@@ -91,6 +91,7 @@ def pretrain(
     folder = Path(out) if out is not None else cache_folder() / "runs" / identity.key(config)
     ready = identity.existing(folder, config, resume)
     if ready is not None:
+        runs.remove_leftovers(folder)
         return ready
     # All that can be refused is refused before the folder is touched.
     network = build_method(method, chosen, data, seed)

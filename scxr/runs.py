@@ -229,9 +229,12 @@ def _commit() -> str | None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the unfinished files that a kill left in a run folder."""
-    for name in ("config.json", "log.jsonl", "resume", "method", "encoder"):
-        for file in folder.glob(f".{name}.*"):
+    """Remove what a kill left in a run folder: unfinished files, the state of a finished run."""
+    names = ("config.json", "log.jsonl", "resume", "method", "encoder", "step_")
+    # safetensors writes to a file of its own first, .tmp and six more characters.
+    patterns = [*(f".{name}*" for name in names), ".tmp*"]
+    for pattern in patterns:
+        for file in [*folder.glob(pattern), *folder.glob(f"snapshots/{pattern}")]:
             file.unlink()
-    for file in folder.glob("snapshots/.step_*"):
-        file.unlink()
+    if (folder / "encoder.safetensors").is_file():
+        (folder / "resume.safetensors").unlink(missing_ok=True)

@@ -104,7 +104,7 @@ def log_rows(run: Run) -> list[dict[str, Any]]:
 
 def assert_same_run(run: Run, expected: Run) -> None:
     """Bit for bit: weights, log, snapshots, files."""
-    assert sorted(content(run.path)) == sorted(content(expected.path))
+    assert sorted(content(run.path)) == sorted(content(expected.path)), sorted(content(run.path))
     for name in ("method.safetensors", "encoder.safetensors"):
         (mine, _), (theirs, _) = (read_tensors(r.path / name) for r in (run, expected))
         different = [k for k in theirs if not torch.equal(mine[k], theirs[k])]
