@@ -7,6 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from scxr.data import RadiographStore
+from scxr.data.episodes import count_findings
+from scxr.data.phantom import write_store
+from scxr.encoders import Encoder, build_encoder, freeze
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -17,3 +22,30 @@ def real_cxr() -> Path:
     if not (folder / "labels.csv").is_file():
         pytest.skip(f"no real radiographs at {folder}; set SCXR_REAL_CXR to run this test")
     return folder
+
+
+@pytest.fixture(scope="session")
+def target(tmp_path_factory: pytest.TempPathFactory) -> RadiographStore:
+    """400 phantoms of hospital B, 32 px."""
+    return write_store(tmp_path_factory.mktemp("phantoms") / "target", 400, size=32, hospital="B")
+
+
+@pytest.fixture(scope="session")
+def findings(target: RadiographStore) -> list[str]:
+    """The two findings with most held-out images."""
+    counts = count_findings(target.table).sort_values("val", ascending=False).head(2)
+    assert counts["val"].min() >= 3
+    return list(counts["finding"])
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Features are cached below the test's own folder."""
+    monkeypatch.setenv("SCXR_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "features"
+
+
+@pytest.fixture
+def encoder(target: RadiographStore) -> Encoder:
+    """An untrained ResNet-18 for pictures of 32 px."""
+    return freeze(build_encoder("resnet18", image_size=32, mean=target.mean, std=target.std))

@@ -20,20 +20,14 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms as v1
 from torchvision.transforms import v2
 
-from scxr.augment import Augmentation, augment
+from scxr.augment import augment
 from scxr.data.batches import Batches
 from scxr.data.store import RadiographStore
+from scxr.methods.moco import SERIES
 from scxr.seeds import generator
 from scxr.threads import each
 
-SETTINGS = Augmentation(
-    crop_scale=(0.08, 1.0),
-    brightness=0.8,
-    contrast=0.8,
-    blur_sigma=(0.1, 2.0),
-    blur_kernel=9,
-    noise_std=0.1,
-)
+SETTINGS = SERIES.augmentation
 """The series' recipe for MoCo v2."""
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from scxr.augment import Augmentation
 from scxr.encoders import Encoder
+from scxr.methods.barlow import BarlowTwins
 from scxr.methods.base import QUICK_VIEWS, Method, full_precision
 from scxr.methods.heads import mlp
 from scxr.methods.regularisation import (
@@ -73,14 +73,7 @@ class VICReg(Method):
             epochs=200,
             warmup=10 / 200,
             projection=2048,
-            augmentation=Augmentation(
-                crop_scale=(0.08, 1.0),
-                brightness=0.8,
-                contrast=0.8,
-                blur_sigma=(0.1, 2.0),
-                blur_kernel=23,
-                noise_std=0.1,
-            ),
+            augmentation=BarlowTwins.presets["full"].augmentation,
         ),
     }
     settings: VICRegSettings
