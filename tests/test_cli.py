@@ -251,3 +251,14 @@ def test_help_does_not_need_torch():
 
     code = "import sys; import scxr.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_info_of_a_store_without_labels_says_none(capsys, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    for number in range(2):
+        pixels = np.arange(64, dtype=np.uint8).reshape(8, 8) + number
+        Image.fromarray(pixels).save(tmp_path / f"pictures/{number}.png")
+    cli.main(["data", "import", "folder", str(tmp_path / "pictures"), "--out", str(tmp_path / "s")])
+    capsys.readouterr()
+    cli.main(["data", "info", str(tmp_path / "s")])
+    assert "images by finding and side\nnone" in capsys.readouterr().out

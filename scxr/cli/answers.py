@@ -53,7 +53,7 @@ def facts(facts: Mapping[str, Any]) -> Answer:
 def table(frame: pd.DataFrame, *lines: str) -> Answer:
     # Through pandas, which turns NaN into null: NaN is no JSON.
     rows = json.loads(frame.to_json(orient="records"))
-    text = frame.to_string(index=False, float_format=lambda x: f"{x:.3f}")
+    text = frame.to_string(index=False, float_format=lambda x: f"{x:.3f}") if rows else "none"
     return Answer({"rows": rows}, "\n".join([text, *lines]))
 
 
