@@ -256,7 +256,7 @@ def test_help_does_not_need_torch():
 def test_info_of_a_store_without_labels_says_none(capsys, tmp_path):
     (tmp_path / "pictures").mkdir()
     for number in range(2):
-        pixels = np.arange(64, dtype=np.uint8).reshape(8, 8) + number
+        pixels = np.arange(1024).reshape(32, 32).astype(np.uint8) + np.uint8(number)
         Image.fromarray(pixels).save(tmp_path / f"pictures/{number}.png")
     cli.main(["data", "import", "folder", str(tmp_path / "pictures"), "--out", str(tmp_path / "s")])
     capsys.readouterr()
