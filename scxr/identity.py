@@ -63,8 +63,8 @@ def existing(folder: Path, config: dict[str, Any], resume: bool) -> Run | None:
         )
     if _content(run.config) != _content(json.loads(json.dumps(config))):
         raise InputError(
-            f"{folder} holds a {run.method} run with other settings, seed or data: choose another "
-            f"--out."
+            f"{folder} holds a {run.method} run with other settings, precision, seed or data: "
+            f"choose another --out."
         )
     if run.finished:
         return run

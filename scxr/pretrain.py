@@ -29,8 +29,8 @@ from scxr.data.store import RadiographStore
 from scxr.encoders import build_encoder
 from scxr.errors import InputError
 from scxr.memory import advice
-from scxr.methods import METHODS, Method, Settings
-from scxr.methods.settings import to_dict, with_changes
+from scxr.methods import METHODS, Method, Settings, preset_settings
+from scxr.methods.settings import to_dict
 from scxr.observer import Observer
 from scxr.optimisation import build_fabric, build_optimizer, precision_for, schedule
 from scxr.progress import progress_bar
@@ -114,16 +114,6 @@ def pretrain(
         mine = replace(chosen, batch_size=chosen.batch_size // fabric.world_size)
         raise InputError(advice(method, mine, precision=config["precision"])) from error
     return Run.open(folder)
-
-
-def preset_settings(method: str, preset: str, changes: dict[str, Any]) -> Settings:
-    """The settings of a method's preset, with `changes` applied."""
-    if method not in METHODS:
-        raise InputError(f"Unknown method {method!r}: choose from {', '.join(METHODS)}.")
-    presets = METHODS[method].presets
-    if preset not in presets:
-        raise InputError(f"Unknown preset {preset!r}: choose from {', '.join(presets)}.")
-    return with_changes(presets[preset], changes)
 
 
 def total_steps(settings: Settings, data: RadiographStore) -> int:

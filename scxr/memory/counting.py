@@ -12,8 +12,7 @@ import torch
 
 from scxr.errors import InputError
 from scxr.memory.step import DTYPES, STAGES, Step, fake_step
-from scxr.methods import METHODS, Settings
-from scxr.methods.settings import with_changes
+from scxr.methods import METHODS, Settings, preset_settings
 
 CARDS = (8, 16, 22, 24, 40, 80)
 """Memory of common cards, GB; 22 is an L4, which is sold with 24."""
@@ -168,14 +167,9 @@ def count(
     Raises:
         InputError: an unknown name, or settings that the method refuses.
     """
-    if method not in METHODS:
-        raise InputError(f"Unknown method {method!r}: choose from {', '.join(METHODS)}.")
-    if preset not in METHODS[method].presets:
-        known = ", ".join(METHODS[method].presets)
-        raise InputError(f"Unknown preset {preset!r}: choose from {known}.")
     named = {"backbone": backbone, "batch_size": batch, "image_size": size}
     changes = {key: value for key, value in named.items() if value is not None}
-    chosen = with_changes(METHODS[method].presets[preset], changes | (settings or {}))
+    chosen = preset_settings(method, preset, changes | (settings or {}))
     if checkpointing:
         chosen = replace(chosen, checkpointing=True)
     return count_settings(method, chosen, precision=precision)

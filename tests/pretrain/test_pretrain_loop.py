@@ -84,7 +84,7 @@ def test_weight_decay_goes_along_a_cosine_and_spares_norms():
 
 def test_another_precision_is_another_run(store, tmp_path):
     train("barlow", store, tmp_path)
-    with pytest.raises(InputError, match="other settings, seed or data"):
+    with pytest.raises(InputError, match="other settings, precision, seed or data"):
         train("barlow", store, tmp_path, precision="bf16-true")
 
 

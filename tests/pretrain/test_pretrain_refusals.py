@@ -15,12 +15,12 @@ def test_a_folder_of_another_run_is_refused_and_kept(finished, store, tmp_path):
     before = content(run.path)
     with pytest.raises(InputError, match="holds a barlow run, not moco: choose another --out"):
         train("moco", store, run.path)
-    with pytest.raises(InputError, match="with other settings, seed or data"):
+    with pytest.raises(InputError, match="with other settings, precision, seed or data"):
         train("barlow", store, run.path, settings={"lr": 0.5})
-    with pytest.raises(InputError, match="with other settings, seed or data"):
+    with pytest.raises(InputError, match="with other settings, precision, seed or data"):
         train("barlow", store, run.path, seed=1)
     write_store(tmp_path / "store", 48)
-    with pytest.raises(InputError, match="with other settings, seed or data"):
+    with pytest.raises(InputError, match="with other settings, precision, seed or data"):
         train("barlow", RadiographStore.open(tmp_path / "store"), run.path)
     assert content(run.path) == before
 
