@@ -5,7 +5,7 @@ from scxr.evaluate.features import PixelEncoder, extract
 from scxr.evaluate.finetune import evaluate_finetune, finetune_scores
 from scxr.evaluate.heads import Classifier, LinearHead
 from scxr.evaluate.inits import load_inits
-from scxr.evaluate.overview import evaluate
+from scxr.evaluate.overview import Evaluation, evaluate, run_evaluation
 from scxr.evaluate.probe import evaluate_probe, fit_head, probe_scores
 from scxr.evaluate.recipes import FinetuneSettings, settings_for
 from scxr.evaluate.results import compare, summarise
@@ -14,6 +14,7 @@ from scxr.evaluate.statistics import auc, holm
 __all__ = [
     "SHOTS",
     "Classifier",
+    "Evaluation",
     "FinetuneSettings",
     "LinearHead",
     "PixelEncoder",
@@ -29,6 +30,7 @@ __all__ = [
     "holm",
     "load_inits",
     "probe_scores",
+    "run_evaluation",
     "settings_for",
     "summarise",
 ]

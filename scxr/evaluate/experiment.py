@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from joblib import Parallel, delayed
 from scxr.data.episodes import Episode, draw_episodes
 from scxr.data.store import NORMAL, RadiographStore
 from scxr.errors import InputError
-from scxr.evaluate.features import bar
+from scxr.evaluate.features import AnyEncoder, bar
 from scxr.evaluate.results import SCORE_COLUMNS
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,32 @@ def draw_experiment(
             )
         episodes += drawn
     return episodes
+
+
+def draw_and_score(
+    score: Callable[..., pd.DataFrame],
+    encoders: Mapping[str, AnyEncoder],
+    store: RadiographStore,
+    findings: Sequence[str],
+    shots: Iterable[int] = SHOTS,
+    trials: int = 10,
+    *,
+    seed: int = 42,
+    negatives: str = NORMAL,
+    **options: Any,
+) -> pd.DataFrame:
+    """Draw the episodes once and let every init be scored on them.
+
+    Args:
+        score: `probe_scores` or `finetune_scores`.
+        findings, shots, trials, seed, negatives: as in `draw_experiment`.
+        **options: of `score`.
+
+    Returns:
+        `SCORE_COLUMNS`, one row a validation image, trial, shot count, finding and init.
+    """
+    episodes = draw_experiment(store, findings, shots, trials, seed=seed, negatives=negatives)
+    return score(encoders, store, episodes, **options)
 
 
 def score_frame(

@@ -13,6 +13,7 @@ import copy
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from scxr.data.episodes import Episode
 from scxr.data.store import NORMAL, RadiographStore
 from scxr.encoders import Encoder
 from scxr.errors import InputError
-from scxr.evaluate.experiment import SHOTS, draw_experiment, in_parallel, score_frame
+from scxr.evaluate.experiment import SHOTS, draw_and_score, in_parallel, score_frame
 from scxr.evaluate.features import AnyEncoder, pictures, require_finite
 from scxr.evaluate.heads import Classifier, prototype_head
 from scxr.evaluate.recipes import PARTS, FinetuneSettings, settings_for
@@ -266,5 +267,6 @@ def evaluate_finetune(
     Returns:
         `RESULT_COLUMNS`, one row an init, finding and shot count; see `summarise`.
     """
-    episodes = draw_experiment(store, findings, shots, trials, seed=seed, negatives=negatives)
-    return summarise(finetune_scores(encoders, store, episodes, seed=seed, **options))
+    options |= {"seed": seed, "negatives": negatives}
+    score = partial(finetune_scores, seed=seed)
+    return summarise(draw_and_score(score, encoders, store, findings, shots, trials, **options))

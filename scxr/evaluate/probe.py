@@ -28,7 +28,7 @@ from threadpoolctl import threadpool_limits
 from scxr.data.episodes import Episode
 from scxr.data.store import NORMAL, RadiographStore
 from scxr.errors import InputError
-from scxr.evaluate.experiment import SHOTS, batches, draw_experiment, in_parallel, score_frame
+from scxr.evaluate.experiment import SHOTS, batches, draw_and_score, in_parallel, score_frame
 from scxr.evaluate.features import AnyEncoder, extract, require_finite
 from scxr.evaluate.heads import LinearHead, l2_normalise
 from scxr.evaluate.results import summarise
@@ -184,8 +184,10 @@ def evaluate_probe(
     Returns:
         `RESULT_COLUMNS`, one row an init, finding and shot count; see `summarise`.
     """
-    episodes = draw_experiment(store, findings, shots, trials, seed=seed, negatives=negatives)
-    return summarise(probe_scores(encoders, store, episodes, **options))
+    options |= {"seed": seed, "negatives": negatives}
+    return summarise(
+        draw_and_score(probe_scores, encoders, store, findings, shots, trials, **options)
+    )
 
 
 def _probe_batch(
