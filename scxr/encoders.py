@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from scxr.errors import InputError
+from scxr.fetching import Unavailable, patience
 from scxr.seeds import seed_for
 
 RESNETS = {"resnet18": 512, "resnet34": 512, "resnet50": 2048}
@@ -198,9 +200,10 @@ def imagenet_encoder(
 def _imagenet_state(name: str) -> dict[str, Tensor]:
     try:
         weights = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
-        return dict(weights.get_state_dict(progress=False, check_hash=True))
-    except (OSError, RuntimeError) as error:
-        raise InputError(
+        with patience():
+            return dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
+    except (OSError, RuntimeError, HTTPException) as error:
+        raise Unavailable(
             f"The ImageNet weights of {name} cannot be fetched from here ({error}): leave this "
             f"init out, or give a downloaded file with --imagenet-weights FILE."
         ) from error
