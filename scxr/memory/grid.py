@@ -29,7 +29,7 @@ def shipped_grid() -> pd.DataFrame:
 
 
 def grid(
-    methods: Iterable[str] = ("moco", "barlow", "dino", "spark"),
+    methods: Iterable[str] = tuple(METHODS),
     backbones: Iterable[str] = ("resnet18", "resnet50"),
     sizes: Sequence[int] = (64, 128, 224),
     precisions: Iterable[str] = ("32-true", "bf16-mixed"),
