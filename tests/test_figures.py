@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from scxr import figures, published
 from scxr.errors import InputError
+from scxr.evaluate.scaling import fit_scaling
 from scxr.figures.style import COLOURS, INK, MARKERS
 
 IMAGES = np.random.default_rng(0).integers(0, 255, (5, 12, 10), dtype=np.uint8)
@@ -27,6 +28,7 @@ RESULTS = pd.DataFrame(
         for shots in (1, 5, 20)
     ]
 ).assign(ci_low=lambda t: t["auc_mean"] - 0.1, ci_high=lambda t: t["auc_mean"] + 0.15)
+FITS = [fit_scaling(RESULTS.assign(positives=30), init=init) for init in ("moco", "random")]
 LOG = pd.DataFrame({"epoch": [0, 1, 2], "step": [0, 8, 16], "loss": [5.0, 4.0, 3.5]}).assign(
     std=0.1, mean_cosine=[0.9, 0.7, 0.4], effective_rank=[3.0, 9.0, 20.0]
 )
@@ -45,6 +47,7 @@ DRAWN: dict[str, Callable[[], Figure]] = {
     ),
     "fewshot_curves": lambda: figures.fewshot_curves(RESULTS),
     "published_curves": lambda: figures.published_curves(published.averages()),
+    "scaling_curve": lambda: figures.scaling_curve(FITS, target=0.8),
     "collapse_curves": lambda: figures.collapse_curves({"moco": LOG, "barlow": LOG}),
     "loss_curves": lambda: figures.loss_curves({"moco": LOG}),
     "spectrum": lambda: figures.spectrum({"moco": np.geomspace(9, 1e-3, 30)}),
@@ -106,6 +109,29 @@ def test_curves_carry_the_numbers() -> None:
     assert band.max() == pytest.approx(expected["ci_high"].max())
 
 
+def test_a_scaling_curve_is_dashed_where_it_was_not_measured() -> None:
+    fit = FITS[0]
+    axis = figures.scaling_curve(fit).axes[0]
+    solid, dashed = (
+        next(
+            line
+            for line in axis.lines
+            if line.get_linestyle() == style and len(line.get_xdata()) > 9
+        )
+        for style in ("-", "--")
+    )
+    assert solid.get_xdata().max() == pytest.approx(20)
+    assert (dashed.get_xdata().min(), dashed.get_xdata().max()) == pytest.approx((20, fit.reach))
+    predicted = fit.predict(np.asarray(dashed.get_xdata(), dtype=float))
+    np.testing.assert_allclose(dashed.get_ydata(), predicted["auc"])
+    assert predicted["extrapolated"].iloc[1:].all()
+
+
+def test_panels_that_are_compared_have_one_scale() -> None:
+    figure = figures.published_curves(published.averages())
+    assert len({axis.get_ylim() for axis in figure.axes}) == 1
+
+
 def test_intervals_carry_the_numbers() -> None:
     figure = figures.intervals(RESULTS[RESULTS["shots"] == 20])
     container = figure.axes[0].containers[0]
@@ -135,6 +161,7 @@ def test_a_spectrum_is_relative_to_its_largest_value() -> None:
         lambda: figures.reconstruction_grid({}),
         lambda: figures.fewshot_curves(RESULTS.iloc[:0]),
         lambda: figures.fewshot_curves(RESULTS.drop(columns="ci_low")),
+        lambda: figures.scaling_curve([]),
         lambda: figures.collapse_curves({}),
         lambda: figures.loss_curves({"moco": LOG.iloc[:0]}),
         lambda: figures.loss_curves({"moco": LOG}, terms=("invariance",)),

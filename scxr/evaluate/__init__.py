@@ -9,6 +9,7 @@ from scxr.evaluate.overview import Evaluation, evaluate, run_evaluation
 from scxr.evaluate.probe import evaluate_probe, fit_head, probe_scores
 from scxr.evaluate.recipes import FinetuneSettings, settings_for
 from scxr.evaluate.results import compare, summarise
+from scxr.evaluate.scaling import LabelsNeeded, ScalingFit, fit_scaling
 from scxr.evaluate.statistics import auc, holm
 
 __all__ = [
@@ -16,8 +17,10 @@ __all__ = [
     "Classifier",
     "Evaluation",
     "FinetuneSettings",
+    "LabelsNeeded",
     "LinearHead",
     "PixelEncoder",
+    "ScalingFit",
     "auc",
     "compare",
     "draw_experiment",
@@ -27,6 +30,7 @@ __all__ = [
     "extract",
     "finetune_scores",
     "fit_head",
+    "fit_scaling",
     "holm",
     "load_inits",
     "probe_scores",

@@ -11,6 +11,7 @@ from scxr.figures.curves import (
     localisation,
     loss_curves,
     published_curves,
+    scaling_curve,
     spectrum,
 )
 from scxr.figures.pictures import cam_grid, contact_sheet, image_grid, reconstruction_grid
@@ -27,5 +28,6 @@ __all__ = [
     "loss_curves",
     "published_curves",
     "reconstruction_grid",
+    "scaling_curve",
     "spectrum",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,9 @@ from matplotlib.figure import Figure
 
 from scxr.errors import InputError
 from scxr.figures.style import INK, drawn, legend, looks_of, panels, require
+
+if TYPE_CHECKING:
+    from scxr.evaluate.scaling import ScalingFit
 
 COLLAPSE_MEASURES = {
     "std": "std of features",
@@ -82,7 +86,51 @@ def published_curves(averages: pd.DataFrame) -> Figure:
         axis.set_xticks(shots, [f"{n:g}" for n in shots])
         axis.minorticks_off()
         axis.set(title=f"{method}, {mode}", xlabel="shots", ylabel="mean AUC")
+    # The panels are there to be compared, so they have one scale.
+    low, high = zip(*(axis.get_ylim() for axis in axes), strict=True)
+    for axis in axes:
+        axis.set_ylim(min(low), max(high))
     legend(figure, axes[0])
+    return figure
+
+
+@drawn
+def scaling_curve(
+    fits: ScalingFit | Sequence[ScalingFit], *, target: float | None = None
+) -> Figure:
+    """AUC against labelled images a class: points with intervals, fitted curve, band.
+
+    Args:
+        fits: one of `scxr.evaluate.scaling.fit_scaling`, or one an init. Beyond the shots that
+            were tried a curve is dashed; it ends where its answers end (`ScalingFit.reach`).
+        target: an AUC to mark with a line.
+    """
+    fits = list(fits) if isinstance(fits, Sequence) else [fits]
+    if not fits:
+        raise InputError("There are no fits to draw.")
+    figure, (axis,) = panels(1, 1, 6.0, 3.6)
+    names = [fit.init for fit in fits]
+    if len(set(names)) < len(names):
+        names = [f"{fit.init}, {fit.finding}" for fit in fits]
+    for fit, name, look in zip(fits, names, looks_of(range(len(fits))).values(), strict=True):
+        errors = np.stack([fit.aucs - fit.ci_low, fit.ci_high - fit.aucs])
+        axis.errorbar(
+            fit.shots, fit.aucs, yerr=np.clip(errors, 0, None), ls="none", label=name, **look
+        )
+        most = fit.shots.max()
+        for start, end, dash in ((fit.shots.min(), most, "-"), (most, fit.reach, "--")):
+            line = fit.predict(np.geomspace(start, end, 60))
+            axis.plot(line["shots"], line["auc"], ls=dash, color=look["color"])
+            band = (line["shots"], line["ci_low"], line["ci_high"])
+            axis.fill_between(*band, color=look["color"], alpha=0.15 if dash == "-" else 0.07, lw=0)
+    if target is not None:
+        axis.axhline(target, color=INK, lw=1, ls=":")
+    shots = sorted({float(n) for fit in fits for n in (*fit.shots, fit.reach)})
+    axis.set_xscale("log")
+    axis.set_xticks(shots, [f"{n:g}" for n in shots])
+    axis.minorticks_off()
+    axis.set(title=fits[0].finding, xlabel="labelled images a class", ylabel="AUC")
+    legend(figure, axis)
     return figure
 
 

@@ -1,0 +1,184 @@
+"""How sure is an AUC that rests on a dozen patients? Intervals, paired comparisons, Holm.
+
+The number that is reported is the mean over trials of the AUC within a trial. Three things move
+it: which patients happen to be in the validation set, which of them a trial drew as negatives,
+and which training images it drew. The bootstrap resamples patients: all images of one patient
+together, and those with the finding apart from those without, because the design fixes their
+numbers. What the trials add beyond that is read off the spread of their AUCs, less the part that
+the patients already explain. No interval can tell how another pool of training patients would
+have done.
+
+A percentile interval fails where it matters most here: with 4 positives that all rank on top,
+every resample gives 1.0 and the interval is [1, 1]. The bootstrap's standard error therefore
+scales a score interval for the AUC (Newcombe 2006, Statistics in Medicine 25:559-573, method 5,
+with the variance of Hanley & McNeil 1982), which stays honest at the border; the normal quantile
+is replaced by Student's with Satterthwaite's degrees of freedom, because a variance that was
+estimated from a few patients is itself uncertain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+from scipy.optimize import brentq
+
+from scxr.evaluate.cells import Cell
+from scxr.seeds import seed_for
+
+
+@dataclass(frozen=True)
+class Resamples:
+    """Bootstrap weights of patients: how often each was drawn.
+
+    Attributes:
+        patients: (n,) names, sorted.
+        weights: (repeats, n).
+    """
+
+    patients: np.ndarray
+    weights: np.ndarray
+
+    def of(self, cell: Cell) -> np.ndarray:
+        """The weights of a cell's patients, (repeats, patients of the cell)."""
+        return self.weights[:, np.searchsorted(self.patients, cell.patients)]
+
+
+def resample(cells: Sequence[Cell], repeats: int, seed: int) -> Resamples:
+    """Draw the patients of all cells together, those with a finding apart from those without.
+
+    The weights depend on who the patients are and on nothing else, so inits and shot counts that
+    were scored on the same patients are resampled alike.
+    """
+    patients = np.unique(np.concatenate([cell.patients for cell in cells]))
+    diseased = np.isin(patients, np.concatenate([c.patients[c.diseased] for c in cells]))
+    random = np.random.default_rng(seed_for(seed, "bootstrap", *patients))
+    weights = np.zeros((repeats, len(patients)))
+    for stratum in (diseased, ~diseased):
+        n = int(stratum.sum())
+        if n:
+            weights[:, stratum] = random.multinomial(n, np.full(n, 1 / n), repeats)
+    return Resamples(patients, weights)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Standard error of a mean over trials, and Satterthwaite's degrees of freedom for it."""
+
+    error: float
+    freedom: float
+
+    def quantile(self, level: float) -> float:
+        """How many standard errors an interval of `level` reaches to either side."""
+        return float(stats.t.ppf(0.5 + level / 2, self.freedom))
+
+
+def _spread(
+    under: Callable[[np.ndarray], np.ndarray], cell: Cell, repeats: int, seed: int
+) -> Spread:
+    """Standard error of the mean over trials of what `under` computes from patient weights.
+
+    The patients' part is the bootstrap variance of that mean. The spread of the trials holds the
+    trials' own part plus the patient-by-trial interaction, which the patients' part has already:
+    the interaction is taken off once (it is what the average trial's bootstrap variance exceeds
+    the mean's by).
+    """
+    weights = resample([cell], repeats, seed).weights
+    ones = np.ones_like(weights)
+    paths = under(weights)
+    patients = float(np.nanmean(paths, axis=1).var(ddof=1))
+    parts = [
+        (float(np.nanmean(under(np.where(fixed, ones, weights)), axis=1).var(ddof=1)), n - 1)
+        for fixed, n in zip((~cell.diseased, cell.diseased), cell.counts(), strict=True)
+    ]
+    t = len(cell.trials)
+    trials = 0.0
+    if t > 1:
+        observed = float(under(ones[:1])[0].var(ddof=1)) / t
+        interaction = (float(np.nanvar(paths, axis=0, ddof=1).mean()) - patients) / (t - 1)
+        trials = max(0.0, observed - interaction)
+        parts.append((trials, t - 1))
+    slowest = max(min(cell.counts()) - 1, 1)
+    shares = sum(variance**2 / max(n, 1) for variance, n in parts)
+    freedom = sum(variance for variance, _ in parts) ** 2 / shares if shares > 0 else slowest
+    return Spread((patients + trials) ** 0.5, max(freedom, slowest))
+
+
+def hanley_mcneil(value: float, positives: float, negatives: float) -> float:
+    """Variance of an AUC of `value` between that many positives and negatives (1982).
+
+    With both group sizes replaced by their mean in the correction term, as Newcombe does.
+    """
+    others = (positives + negatives) / 2 - 1
+    correction = (1 - value) / (2 - value) + value / (1 + value)
+    return value * (1 - value) * (1 + others * correction) / (positives * negatives)
+
+
+def score_interval(
+    value: float, positives: int, negatives: int, *, reach: float = 1.96
+) -> tuple[float, float]:
+    """Newcombe's score interval for an AUC: all values that the observed one does not refute.
+
+    Args:
+        value: observed AUC in [0, 1].
+        positives, negatives: independent units, that is, patients.
+        reach: standard errors to either side; 1.96 for 95 % where the formula's error holds.
+    """
+
+    def gap(candidate: float) -> float:
+        return (
+            abs(value - candidate) - reach * hanley_mcneil(candidate, positives, negatives) ** 0.5
+        )
+
+    edge = 1e-9  # at 0 and 1 the variance vanishes, which is no solution
+    low, high = 0.0, 1.0
+    if value > edge and gap(0.0) > 0 > gap(value - edge):
+        low = float(brentq(gap, 0.0, value - edge))
+    if value < 1 - edge and gap(1.0) > 0 > gap(value + edge):
+        high = float(brentq(gap, value + edge, 1.0))
+    return low, high
+
+
+def interval(
+    cell: Cell, *, level: float = 0.95, repeats: int = 500, seed: int = 0
+) -> tuple[float, float]:
+    """Interval for the mean AUC of a cell, over fresh patients and fresh draws.
+
+    Newcombe's interval for as many patients as there are, scaled by the ratio of the bootstrap's
+    standard error to the formula's. One AUC step is added to both, so that the ratio tends to 1
+    where neither has any spread left (an AUC of exactly 1).
+    """
+    spread = _spread(cell.under, cell, repeats, seed)
+    formula = hanley_mcneil(cell.mean, *cell.counts())
+    ratio = ((spread.error**2 + cell.step**2) / (formula + cell.step**2)) ** 0.5
+    return score_interval(cell.mean, *cell.counts(), reach=ratio * spread.quantile(level))
+
+
+def mean_interval(
+    values: np.ndarray,
+    patients: np.ndarray,
+    *,
+    level: float = 0.95,
+    repeats: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval for the mean of `values`, whole patients resampled.
+
+    Args:
+        values: (n,) one number an image; NaN is left out.
+        patients: (n,) whose image it is.
+    """
+    known = np.isfinite(values)
+    values, patients = np.asarray(values, float)[known], np.asarray(patients)[known]
+    if len(values) == 0:
+        return float("nan"), float("nan")
+    names, numbers = np.unique(patients, return_inverse=True)
+    sums = np.bincount(numbers, weights=values)
+    sizes = np.bincount(numbers)
+    source = np.random.default_rng([seed, len(names)])
+    draws = source.multinomial(len(names), np.full(len(names), 1 / len(names)), repeats)
+    means = draws @ sums / (draws @ sizes)
+    low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
+    return float(low), float(high)
