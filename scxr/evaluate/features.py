@@ -4,6 +4,10 @@ The encoder runs in evaluation mode (batch norm uses the statistics that trainin
 gradients, in single precision, on pictures resized to the size it was trained for, with the
 normalisation it carries inside. A cache folder is named after the weights, the store and the
 stage, so it can never be stale: another weight or another pixel gives another name.
+
+The cache only grows: 4 bytes a feature, image, encoder and stage (a ResNet-50's last stage: 8 kB
+an image; its maps at 224 px: 400 kB). It may be deleted at any time; what is needed is computed
+again.
 """
 
 from __future__ import annotations
@@ -14,24 +18,29 @@ import json
 import logging
 import tempfile
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as tv
 
 from scxr.cache import cache_folder
 from scxr.data.store import RadiographStore
 from scxr.encoders import Encoder, resize
 from scxr.errors import InputError
 from scxr.progress import progress_bar
+from scxr.public import PublicEncoder
 
 log = logging.getLogger(__name__)
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 _FORMAT = 1  # part of every cache name: raise it when the same weights would give other features
+_PIXELS = 256 * 128 * 128
+"""In one batch at most: about 1 GB of activations in a ResNet-50."""
 
 
 class PixelEncoder(nn.Module):
@@ -50,7 +59,7 @@ class PixelEncoder(nn.Module):
 
 Item = TypeVar("Item")
 Network = TypeVar("Network", bound=nn.Module)
-AnyEncoder = Encoder | PixelEncoder
+AnyEncoder = Encoder | PixelEncoder | PublicEncoder
 """What can be evaluated: a module from (B, 1, S, S) in [0, 1] to (B, feature_dim) that has a
 `name`, an `image_size` and a `feature_dim`. Stages and Grad-CAM need an `Encoder`."""
 
@@ -61,10 +70,7 @@ def extract(
     rows: np.ndarray,
     *,
     stage: str | None = None,
-    batch_size: int = 256,
-    cache: Path | str | bool = True,
-    device: torch.device | str | None = None,
-    progress: bool = False,
+    **options: Any,
 ) -> np.ndarray:
     """Features of the images in `rows`, each image computed once and then read from the cache.
 
@@ -74,8 +80,7 @@ def extract(
         stage: None for the features that the encoder returns; "layer1" to "layer4" for a stage,
             averaged over positions; "all" for the four of them side by side; "map" for the last
             stage's map, "map:layer3" for another's.
-        cache: True for the folder in `SCXR_CACHE` (or `.scxr`), a folder, or False for none.
-        device: None for a GPU where there is one.
+        **options: as in `extract_stages`, which gives several stages in one pass.
 
     Returns:
         (n, D) float32, or (n, C, h, w) for maps.
@@ -83,23 +88,71 @@ def extract(
     Raises:
         InputError: an unknown stage, no rows, or features that are not finite.
     """
+    return extract_stages(encoder, store, rows, [stage], **options)[stage]
+
+
+def extract_stages(
+    encoder: AnyEncoder,
+    store: RadiographStore,
+    rows: np.ndarray,
+    stages: Sequence[str | None],
+    *,
+    batch_size: int | None = None,
+    cache: Path | str | bool = True,
+    device: torch.device | str | None = None,
+    progress: bool = False,
+) -> dict[str | None, np.ndarray]:
+    """Several stages of the same images, each picture through the network once for all of them.
+
+    Args:
+        encoder, rows: as in `extract`.
+        stages: as `extract`'s stage, at least one; maps of many images need memory for all of them.
+        batch_size: images at once; None for 256, or fewer where pictures are large.
+        cache: True for the folder in `SCXR_CACHE` (or `.scxr`), a folder, or False for none.
+        device: None for a GPU where there is one.
+
+    Returns:
+        What `extract` would give, by stage.
+    """
     rows = np.asarray(rows, dtype=np.int64)
     if rows.ndim != 1 or len(rows) == 0:
         raise InputError("There are no images to extract features from: give at least one row.")
-    _parse(stage)
+    if not stages:
+        raise InputError("There is nothing to extract: name at least one stage.")
+    for stage in stages:
+        _parse(stage)
     wanted = np.unique(rows)
-    folder = None
-    known: dict[int, np.ndarray] = {}
-    if cache:
-        folder = features_folder(cache) / _name(encoder, store, stage)
-        known = _read(folder, wanted)
-    missing = np.array([row for row in wanted if int(row) not in known], dtype=np.int64)
+    names = _names(encoder, store, stages) if cache else {}
+    folders = {stage: features_folder(cache) / name for stage, name in names.items()}
+    known = {s: _read(folders[s], wanted) if cache else {} for s in dict.fromkeys(stages)}
+    missing = np.array(
+        [row for row in wanted if any(int(row) not in done for done in known.values())],
+        dtype=np.int64,
+    )
     if len(missing):
-        fresh = _compute(encoder, store, missing, stage, batch_size, device, progress)
-        known.update(zip(missing.tolist(), fresh, strict=True))
-        if folder is not None:
-            _write(folder, missing, fresh)
-    return np.stack([known[row] for row in rows.tolist()])
+        size = batch_size or max(1, min(256, _PIXELS // int(encoder.image_size) ** 2))
+        fresh = _compute(encoder, store, missing, list(known), size, device, progress)
+        for stage, features in fresh.items():
+            new = np.array([int(row) not in known[stage] for row in missing])
+            known[stage].update(zip(missing[new].tolist(), features[new], strict=True))
+            if cache and new.any():
+                _write(folders[stage], missing[new], features[new])
+    found = {stage: np.stack([done[row] for row in rows.tolist()]) for stage, done in known.items()}
+    _warn_of_collapse(encoder, found)
+    return found
+
+
+def _warn_of_collapse(encoder: AnyEncoder, found: dict[str | None, np.ndarray]) -> None:
+    for stage, features in found.items():
+        scale = float(np.abs(features).max())
+        if len(features) > 2 and float(np.ptp(features, axis=0).max()) <= 1e-6 * scale:
+            log.warning(
+                "The features of %s%s are the same for all %d images, so no probe on them can be "
+                "better than chance: the encoder has collapsed, or the images are all alike.",
+                encoder.name,
+                f" at {stage}" if stage else "",
+                len(features),
+            )
 
 
 def features_folder(cache: Path | str | bool = True) -> Path:
@@ -122,9 +175,18 @@ def pictures(
     rows: np.ndarray,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """What `encoder` is shown of `rows`: (n, 1, S, S) float32 in [0, 1], S its image size."""
-    images = store.batch(rows).to(device).float() / 255
-    return resize(images, int(encoder.image_size)).contiguous(memory_format=torch.channels_last)
+    """What `encoder` is shown of `rows`: (n, 1, S, S) float32 in [0, 1], S its image size.
+
+    Encoders that others published see what their own libraries would show them: 8-bit pictures
+    that are resized as such.
+    """
+    images, size = store.batch(rows).to(device), int(encoder.image_size)
+    if isinstance(encoder, PublicEncoder):
+        way = InterpolationMode(encoder.interpolation)
+        shown = tv.resize(images, [size, size], interpolation=way, antialias=True).float() / 255
+    else:
+        shown = resize(images.float() / 255, size)
+    return shown.contiguous(memory_format=torch.channels_last)
 
 
 def fingerprint(encoder: AnyEncoder) -> str:
@@ -163,38 +225,45 @@ def _parse(stage: str | None) -> tuple[str | None, bool]:
     return name, True
 
 
-def _forward(encoder: AnyEncoder, images: Tensor, stage: str | None) -> Tensor:
-    name, as_map = _parse(stage)
-    if name is None:
-        return encoder(images)
-    if not isinstance(encoder, Encoder):
+def _forward(
+    encoder: AnyEncoder, images: Tensor, stages: Sequence[str | None]
+) -> dict[str | None, Tensor]:
+    wanted = {stage: _parse(stage) for stage in stages}
+    if any(name is not None for name, _ in wanted.values()) and not isinstance(encoder, Encoder):
         raise InputError(f"{encoder.name} has no stages: leave the stage out.")
+    if not isinstance(encoder, Encoder) or all(name is None for name, _ in wanted.values()):
+        return dict.fromkeys(stages, encoder(images))
     maps = dict(zip(STAGES, encoder.stages(images), strict=True))
-    if as_map:
-        return maps[name]
-    chosen = list(maps.values()) if name == "all" else [maps[name]]
-    return torch.cat([m.mean(dim=(2, 3)) for m in chosen], dim=1)
+    means = {name: m.mean(dim=(2, 3)) for name, m in maps.items()}
+    found: dict[str | None, Tensor] = {}
+    for stage, (name, as_map) in wanted.items():
+        if name == "all":
+            found[stage] = torch.cat(list(means.values()), dim=1)
+        else:  # what the encoder returns is the mean of its last stage
+            found[stage] = (maps if as_map else means)[name or STAGES[-1]]
+    return found
 
 
 def _compute(
     encoder: AnyEncoder,
     store: RadiographStore,
     rows: np.ndarray,
-    stage: str | None,
+    stages: Sequence[str | None],
     batch_size: int,
     device: torch.device | str | None,
     progress: bool,
-) -> np.ndarray:
+) -> dict[str | None, np.ndarray]:
     twin = prepared(encoder, device)
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
     label = f"features {encoder.name}"
-    results = []
+    parts: dict[str | None, list[np.ndarray]] = {stage: [] for stage in stages}
     with torch.inference_mode():
         for batch in bar(batches, label=label, progress=progress):
-            features = _forward(twin, pictures(encoder, store, batch, chosen), stage)
-            results.append(features.float().cpu().contiguous().numpy())
-    return require_finite(np.concatenate(results))
+            found = _forward(twin, pictures(encoder, store, batch, chosen), stages)
+            for stage, features in found.items():
+                parts[stage].append(features.float().cpu().contiguous().numpy())
+    return {stage: require_finite(np.concatenate(part)) for stage, part in parts.items()}
 
 
 def bar(
@@ -204,9 +273,13 @@ def bar(
     return progress_bar(items, desc=label, total=total, leave=False) if progress else items
 
 
-def _name(encoder: AnyEncoder, store: RadiographStore, stage: str | None) -> str:
-    parts = json.dumps([_FORMAT, fingerprint(encoder), store.fingerprint, stage])
-    return hashlib.sha256(parts.encode()).hexdigest()[:32]
+def _names(
+    encoder: AnyEncoder, store: RadiographStore, stages: Sequence[str | None]
+) -> dict[str | None, str]:
+    """The name of the cache folder by stage."""
+    about = [_FORMAT, fingerprint(encoder), store.fingerprint]
+    parts = {stage: json.dumps([*about, stage]) for stage in stages}
+    return {s: hashlib.sha256(part.encode()).hexdigest()[:32] for s, part in parts.items()}
 
 
 def _read(folder: Path, wanted: np.ndarray) -> dict[int, np.ndarray]:
