@@ -44,6 +44,9 @@ def check_scores(labels: np.ndarray, scores: np.ndarray) -> None:
 class Trial:
     """One trial's validation images, prepared so that a weighted AUC costs one cumulative sum."""
 
+    labels: np.ndarray  # (n,) bool
+    scores: np.ndarray  # (n,)
+    patients: np.ndarray  # (n,) patient numbers
     positives: np.ndarray  # (P,) patient numbers
     negatives: np.ndarray  # (N,) patient numbers, in ascending order of score
     below: np.ndarray  # (P,) negatives that score lower than this positive
@@ -56,6 +59,9 @@ class Trial:
         order = np.argsort(scores[~labels], kind="stable")
         ranked = scores[~labels][order]
         return cls(
+            labels=labels,
+            scores=scores,
+            patients=patients,
             positives=patients[labels],
             negatives=patients[~labels][order],
             below=np.searchsorted(ranked, scores[labels], side="left"),

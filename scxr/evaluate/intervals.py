@@ -75,16 +75,28 @@ class Spread:
         return float(stats.t.ppf(0.5 + level / 2, self.freedom))
 
 
-def _spread(
+def trial_part(values: np.ndarray, each: float, together: float) -> float:
+    """Variance that the trials' draws add to the patients' variance of a mean over trials.
+
+    The spread of the trials holds the draws' part and a part of patient by trial. The latter is in
+    the patients' variance already and is taken off: it is what an average trial's variance over
+    patients exceeds the mean's by.
+
+    Args:
+        values: (trials,) what is averaged.
+        each: mean over trials of a trial's variance over patients.
+        together: variance over patients of the mean over trials.
+    """
+    t = len(values)
+    if t < 2:
+        return 0.0
+    return max(0.0, float(values.var(ddof=1)) / t - (each - together) / (t - 1))
+
+
+def spread_of(
     under: Callable[[np.ndarray], np.ndarray], cell: Cell, repeats: int, seed: int
 ) -> Spread:
-    """Standard error of the mean over trials of what `under` computes from patient weights.
-
-    The patients' part is the bootstrap variance of that mean. The spread of the trials holds the
-    trials' own part plus the patient-by-trial interaction, which the patients' part has already:
-    the interaction is taken off once (it is what the average trial's bootstrap variance exceeds
-    the mean's by).
-    """
+    """Standard error of the mean over trials of what `under` computes from patient weights."""
     weights = resample([cell], repeats, seed).weights
     ones = np.ones_like(weights)
     paths = under(weights)
@@ -93,13 +105,9 @@ def _spread(
         (float(np.nanmean(under(np.where(fixed, ones, weights)), axis=1).var(ddof=1)), n - 1)
         for fixed, n in zip((~cell.diseased, cell.diseased), cell.counts(), strict=True)
     ]
-    t = len(cell.trials)
-    trials = 0.0
-    if t > 1:
-        observed = float(under(ones[:1])[0].var(ddof=1)) / t
-        interaction = (float(np.nanvar(paths, axis=0, ddof=1).mean()) - patients) / (t - 1)
-        trials = max(0.0, observed - interaction)
-        parts.append((trials, t - 1))
+    each = float(np.nanvar(paths, axis=0, ddof=1).mean())
+    trials = trial_part(under(ones[:1])[0], each, patients)
+    parts.append((trials, len(cell.trials) - 1))
     slowest = max(min(cell.counts()) - 1, 1)
     shares = sum(variance**2 / max(n, 1) for variance, n in parts)
     freedom = sum(variance for variance, _ in parts) ** 2 / shares if shares > 0 else slowest
@@ -150,7 +158,7 @@ def interval(
     standard error to the formula's. One AUC step is added to both, so that the ratio tends to 1
     where neither has any spread left (an AUC of exactly 1).
     """
-    spread = _spread(cell.under, cell, repeats, seed)
+    spread = spread_of(cell.under, cell, repeats, seed)
     formula = hanley_mcneil(cell.mean, *cell.counts())
     ratio = ((spread.error**2 + cell.step**2) / (formula + cell.step**2)) ** 0.5
     return score_interval(cell.mean, *cell.counts(), reach=ratio * spread.quantile(level))

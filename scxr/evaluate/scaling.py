@@ -307,7 +307,7 @@ def _points_of_scores(
 
 
 def _covariance_of_draws(curve: list[Cell], under: np.ndarray) -> np.ndarray:
-    """What the trials add to the patients' covariance of their mean; see `intervals._spread`."""
+    """What the trials add to the patients' covariance of their mean; see `intervals.trial_part`."""
     trials = under.shape[2]
     if trials == 1:
         return np.zeros((len(curve), len(curve)))
