@@ -67,7 +67,8 @@ def hub_folder(repository: str, *names: str, needed_by: str) -> Path:
             return folders.pop()
     with _hub_errors(repository, needed_by):
         _knock(hub, repository, names[0])
-        return Path(hub.snapshot_download(repository, allow_patterns=list(names)))
+        files = [Path(hub.hf_hub_download(repository, name)) for name in names]
+    return files[0].parent  # one folder a version, and all are of the newest
 
 
 def hub_file(repository: str, *names: str, needed_by: str) -> Path:
