@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from http.client import HTTPException
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +25,25 @@ from torch.utils.checkpoint import checkpoint
 from scxr.errors import InputError
 from scxr.fetching import Unavailable, patience
 from scxr.seeds import seed_for
+from scxr.vit import VITS, VisionTransformer
 
 RESNETS = {"resnet18": 512, "resnet34": 512, "resnet50": 2048}
+BACKBONES = (*RESNETS, *VITS)
 STEMS = ("imagenet", "no-maxpool")
 
 
 class Encoder(nn.Module):
-    """A ResNet (He et al. 2015, arXiv:1512.03385) with a one-channel stem and no classifier.
+    """A one-channel stem, four stages, and no classifier: a ResNet (He et al. 2015,
+    arXiv:1512.03385), or a Vision Transformer in the same shape (`scxr.vit`).
 
     Attributes:
         config: what `build_encoder` needs to make the same network again.
         mean, std: the normalisation constants, scalars.
-        trunk: torchvision's ResNet; its stages are `trunk.layer1` to `trunk.layer4`.
+        trunk: torchvision's ResNet, or a `VisionTransformer`; its stages are `trunk.layer1` to
+            `trunk.layer4`, what comes before them is the stem.
         feature_dim: width of the pooled features.
         image_size: height and width of the pictures it is meant to see, pixels.
-        checkpointing: keep only what passes between residual blocks for the backward pass, and
+        checkpointing: keep only what passes between the stages' blocks for the backward pass, and
             compute the rest again there (`recomputed`). A way to train, no part of the network:
             outputs, gradients and saved weights are the same with it.
     """
@@ -48,10 +53,8 @@ class Encoder(nn.Module):
 
     def __init__(self, name: str, *, image_size: int, mean: float, std: float, stem: str) -> None:
         super().__init__()
-        if name not in RESNETS:
-            raise InputError(f"Unknown backbone {name!r}: choose from {', '.join(RESNETS)}.")
-        if stem not in STEMS:
-            raise InputError(f"Unknown stem {stem!r}: choose from {', '.join(STEMS)}.")
+        if name not in BACKBONES:
+            raise InputError(f"Unknown backbone {name!r}: choose from {', '.join(BACKBONES)}.")
         self.config: dict[str, Any] = {
             "name": name,
             "image_size": image_size,
@@ -60,14 +63,13 @@ class Encoder(nn.Module):
             "stem": stem,
         }
         self.name, self.image_size = name, image_size
-        self.feature_dim = RESNETS[name]
+        self.feature_dim = VITS[name][0] if name in VITS else RESNETS[name]
         self.checkpointing = False
-        self.trunk = getattr(torchvision.models, name)(weights=None)
-        self.trunk.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
-        nn.init.kaiming_normal_(self.trunk.conv1.weight, mode="fan_out", nonlinearity="relu")
-        if stem == "no-maxpool":  # keeps small pictures from shrinking to 2 x 2
-            self.trunk.maxpool = nn.Identity()
-        self.trunk.fc = nn.Identity()
+        self.trunk: Any = (
+            VisionTransformer(name, image_size=image_size, stem=stem)
+            if name in VITS
+            else _resnet(name, stem)
+        )
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("std", torch.tensor(std))
 
@@ -82,7 +84,7 @@ class Encoder(nn.Module):
             images: (B, 1, H, W), in [0, 1] unless `normalised`.
         """
         x = images if normalised else self.normalise(images)
-        x = self.run(self._stem, x)
+        x = self.run(self.stem, x)
         maps = []
         for stage in self.residual_stages():
             if self.recomputes:
@@ -93,8 +95,12 @@ class Encoder(nn.Module):
             maps.append(x)
         return maps
 
+    def stem_parts(self) -> list[nn.Module]:
+        """What comes before the stages, in order."""
+        return list(takewhile(lambda m: m is not self.trunk.layer1, self.trunk.children()))
+
     def residual_stages(self) -> list[nn.Sequential]:
-        """The four stages, shallow to deep; each is a sequence of residual blocks."""
+        """The four stages, shallow to deep; each is a sequence of blocks with shortcuts."""
         trunk = self.trunk
         return [trunk.layer1, trunk.layer2, trunk.layer3, trunk.layer4]
 
@@ -107,13 +113,28 @@ class Encoder(nn.Module):
         """`part(x)`, for a part of this network; checkpointed where the encoder is."""
         return recomputed(part, x, owner=self) if self.recomputes else part(x)
 
-    def _stem(self, x: Tensor) -> Tensor:
-        trunk = self.trunk
-        return trunk.maxpool(trunk.relu(trunk.bn1(trunk.conv1(x))))
+    def stem(self, x: Tensor) -> Tensor:
+        """Normalised pictures (B, 1, H, W) -> what enters the first stage."""
+        for part in self.stem_parts():
+            x = part(x)
+        return x
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 1, H, W) in [0, 1] -> (B, feature_dim): the last stage, averaged over positions."""
         return self.stages(images)[-1].mean(dim=(2, 3))
+
+
+def _resnet(name: str, stem: str) -> nn.Module:
+    """torchvision's ResNet for one channel, without a classifier."""
+    if stem not in STEMS:
+        raise InputError(f"Unknown stem {stem!r}: choose from {', '.join(STEMS)}.")
+    trunk = getattr(torchvision.models, name)(weights=None)
+    trunk.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
+    nn.init.kaiming_normal_(trunk.conv1.weight, mode="fan_out", nonlinearity="relu")
+    if stem == "no-maxpool":  # keeps small pictures from shrinking to 2 x 2
+        trunk.maxpool = nn.Identity()
+    trunk.fc = nn.Identity()
+    return trunk
 
 
 def recomputed(part: Callable[[Tensor], Tensor], x: Tensor, *, owner: nn.Module) -> Tensor:
@@ -129,7 +150,7 @@ def recomputed(part: Callable[[Tensor], Tensor], x: Tensor, *, owner: nn.Module)
         part,
         x,
         use_reentrant=False,
-        preserve_rng_state=False,  # nothing in a ResNet is random
+        preserve_rng_state=False,  # nothing in these networks is random
         context_fn=lambda: (nullcontext(), _buffers_untouched(owner)),
     )
 
@@ -159,10 +180,11 @@ def build_encoder(
     """A freshly initialised encoder; the same `seed` gives the same weights.
 
     Args:
-        name: one of `RESNETS`.
+        name: one of `BACKBONES`.
         image_size: height and width of its pictures, pixels.
         mean, std: of the pixels it will see, in [0, 1]; they become part of the network.
-        stem: "imagenet" (stride 4) or "no-maxpool" (stride 2, for small pictures).
+        stem: of a ResNet, "imagenet" (stride 4) or "no-maxpool" (stride 2, for small pictures); of
+            a Vision Transformer, see `scxr.vit.patch_size`.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(seed, "encoder"))
@@ -183,6 +205,11 @@ def imagenet_encoder(
     Raises:
         InputError: the weights cannot be fetched, or the file does not fit the backbone.
     """
+    if name in VITS:
+        raise InputError(
+            f"There are no ImageNet weights for {name}, which has no class token and positions of "
+            f"its own: choose from {', '.join(RESNETS)}."
+        )
     encoder = build_encoder(name, image_size=image_size, mean=mean, std=std)
     state = _imagenet_state(name) if weights is None else read_weights(weights)
     try:

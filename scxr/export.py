@@ -15,7 +15,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from scxr.encoders import Encoder
+from scxr.encoders import RESNETS, Encoder
 from scxr.errors import InputError
 from scxr.runs import Run, write_tensors
 
@@ -28,8 +28,13 @@ def torchvision_state(encoder: Encoder) -> dict[str, Tensor]:
     normalised by the encoder's own mean and std, in every channel.
 
     Raises:
-        InputError: an encoder without the max pooling that torchvision's networks have.
+        InputError: an encoder that torchvision has no network for.
     """
+    if encoder.name not in RESNETS:
+        raise InputError(
+            f"The encoder is a {encoder.name}, and torchvision has no network like it (no class "
+            f"token, positions for any size): load it with scxr.encoders.read_encoder instead."
+        )
     if encoder.config["stem"] != "imagenet":
         raise InputError(
             f"The encoder's stem is {encoder.config['stem']!r}: torchvision's ResNets have none "

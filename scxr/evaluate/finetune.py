@@ -120,8 +120,7 @@ def _train(
 def _unfreeze(encoder: Encoder, settings: FinetuneSettings) -> list[nn.Parameter]:
     """Let the trained parts move, batch norm as the settings say; returns their parameters."""
     encoder.eval().requires_grad_(False)
-    trunk = encoder.trunk
-    parts = [trunk.conv1, trunk.bn1], [trunk.layer1], [trunk.layer2], [trunk.layer3], [trunk.layer4]
+    parts = [encoder.stem_parts(), *([stage] for stage in encoder.residual_stages())]
     for module in (m for part in parts[PARTS.index(settings.first) :] for m in part):
         module.requires_grad_(True)
         for layer in module.modules():
@@ -168,11 +167,10 @@ def _frozen_part(encoder: Encoder, images: Tensor, settings: FinetuneSettings) -
     position = PARTS.index(settings.first)
     if position == 0:
         return images
-    trunk = encoder.trunk
     with torch.no_grad():
-        x = trunk.maxpool(trunk.relu(trunk.bn1(trunk.conv1(encoder.normalise(images)))))
+        x = encoder.stem(encoder.normalise(images))
         for name in PARTS[1:position]:
-            x = getattr(trunk, name)(x)
+            x = getattr(encoder.trunk, name)(x)
     return x
 
 

@@ -70,7 +70,7 @@ class _StagewiseEncoder(Encoder):
     """Checkpointed as in the series: stage by stage, the stem kept."""
 
     def stages(self, images: Tensor, *, normalised: bool = False) -> list[Tensor]:
-        x = self._stem(images if normalised else self.normalise(images))
+        x = self.stem(images if normalised else self.normalise(images))
         maps = []
         for stage in self.residual_stages():
             x = recomputed(stage, x, owner=self)

@@ -245,8 +245,8 @@ def _labelled(network: Method) -> list[tuple[nn.Module, str, str]]:
     labelled: list[tuple[nn.Module, str, str]] = []
     for name, child in network.named_children():
         if isinstance(child, Encoder):
-            stem = (m for m in child.trunk.children() if not isinstance(m, nn.Sequential))
-            labelled += [(child, "stem", "layer4")] + [(m, "stem", "stem") for m in stem]
+            labelled.append((child, "stem", "layer4"))
+            labelled += [(m, "stem", "stem") for m in child.stem_parts()]
             for layer in STAGES[1:5]:
                 labelled += [(m, layer, layer) for m in getattr(child.trunk, layer).modules()]
         else:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from scxr.augment import Augmentation
 from scxr.distributed import processes, rank
-from scxr.encoders import Encoder
+from scxr.encoders import RESNETS, Encoder
 from scxr.errors import InputError
 from scxr.methods.base import Method, Settings, full_precision, random_view
 from scxr.methods.sparse import masked_batch_norm, sparse_stages, visible_at
@@ -184,6 +184,11 @@ class SparK(Method):
     def __init__(self, encoder: Encoder, settings: SparKSettings) -> None:
         super().__init__(encoder, settings)
         s = settings
+        if encoder.name not in RESNETS:
+            raise InputError(
+                f"SparK masks between convolutions, and {encoder.name} has none: choose the "
+                f"backbone from {', '.join(RESNETS)}."
+            )
         upsampling = 2 if s.stem == "no-maxpool" else 4
         if s.image_size % s.patch_size:
             raise InputError(
