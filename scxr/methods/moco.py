@@ -1,8 +1,9 @@
 """MoCo v2: find your other view among thousands of strangers.
 
 He et al. 2019, arXiv:1911.05722 (queue and momentum encoder); Chen et al. 2020, arXiv:2003.04297
-(MLP head, stronger augmentation). The optional variance and covariance terms are two thirds of
-VICReg (see `regularisation`).
+(MLP head, stronger augmentation). Three settings take it a step towards MoCo v3 (Chen et al. 2021,
+arXiv:2104.02057): `symmetric`, `head_layers` and `output_norm`. The optional variance and
+covariance terms are two thirds of VICReg (see `regularisation`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from scxr.augment import Augmentation
 from scxr.distributed import gather, processes, rank
@@ -88,6 +89,14 @@ class MoCoSettings(RegularisedSettings):
     """Width of queries and keys."""
     head_norm: bool = True
     """Batch norm in the head; MoCo v2 has none, but short runs need it."""
+    head_layers: int = 2
+    """Linear layers of the head. MoCo v2 has two; BarlowTwins and MoCo v3 have three."""
+    output_norm: bool = False
+    """Batch norm without weights behind the head (MoCo v3): every dimension of a query varies, and
+    none by more than the others, before it is scaled to unit length."""
+    symmetric: bool = False
+    """Each of two views is query once and key once (MoCo v3), and the loss is the mean of both:
+    half of the gradients' noise for twice the work."""
     queue_size: int = 512
     in_batch_negatives: bool = True
     mask_own_key: bool = True
@@ -176,10 +185,14 @@ class MoCo(Method):
                 f"norm_splits {s.norm_splits} does not cut a batch of {s.batch_size} into equal "
                 f"parts."
             )
+        if s.head_layers < 1:
+            raise InputError(f"head_layers is {s.head_layers}, but a head has at least 1 layer.")
         if s.regularise not in ("views", "clean"):
             raise InputError(f"regularise is {s.regularise!r}: choose views or clean.")
         width, dim = encoder.feature_dim, s.projection
-        self.head = mlp(width, width, dim, norm=s.head_norm)
+        self.head = mlp(*[width] * s.head_layers, dim, norm=s.head_norm)
+        if s.output_norm:
+            self.head.append(nn.BatchNorm1d(dim, affine=False))
         self.key_encoder = ema.frozen_copy(encoder)
         self.key_head = ema.frozen_copy(self.head)
         self.regulariser = Regulariser(s)
@@ -200,28 +213,38 @@ class MoCo(Method):
         return views
 
     def forward(self, views: list[Tensor]) -> dict[str, Tensor]:
-        query_view, key_view, *more = views
+        first, second, *more = views
         s = self.settings
-        z = self._project(query_view)
-        regularised = self._project(more.pop(0)) if s.regularise == "clean" else z
-        k = self._keys_of(key_view, more[0] if more else None)
-        with full_precision(z):
-            q = F.normalize(z.float(), dim=1)
-            first = rank() * len(q)
-            logits = contrastive_logits(
-                q,
-                k,
-                self.queue,
-                s.temperature,
-                in_batch=s.in_batch_negatives,
-                mask_own_key=s.mask_own_key,
-                first=first,
-            )
-            terms = {"info_nce": F.cross_entropy(logits, torch.zeros_like(logits[:, 0]).long())}
-            terms |= self.regulariser(regularised.float())
-        self._measure(q.detach(), k, logits.detach(), first)
-        self._keys.append(k)
+        pairs = [(first, second), (second, first)] if s.symmetric else [(first, second)]
+        z = [self._project(query).float() for query, _ in pairs]
+        regularised = [self._project(more.pop(0)).float()] if s.regularise == "clean" else z
+        keys = [self._keys_of(key, more[0] if more else None) for _, key in pairs]
+        with full_precision(z[0]):
+            contrasts = [self._contrast(*pair) for pair in zip(z, keys, strict=True)]
+            terms = {"info_nce": torch.stack([loss for loss, _ in contrasts]).mean()}
+            terms |= self.regulariser(*regularised)
+        measured = [metrics for _, metrics in contrasts]
+        self.metrics = {n: torch.stack([m[n] for m in measured]).mean() for n in measured[0]}
+        if s.control == "rank":
+            self.metrics["strength"] = self.regulariser.strength.clone()
+        self._keys.extend(keys)
         return terms
+
+    def _contrast(self, z: Tensor, k: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """InfoNCE of this process's projections (B, d) against all keys; what else it tells."""
+        s = self.settings
+        q, first = F.normalize(z, dim=1), rank() * len(z)
+        logits = contrastive_logits(
+            q,
+            k,
+            self.queue,
+            s.temperature,
+            in_batch=s.in_batch_negatives,
+            mask_own_key=s.mask_own_key,
+            first=first,
+        )
+        loss = F.cross_entropy(logits, torch.zeros_like(logits[:, 0]).long())
+        return loss, _retrieval(q.detach(), k, logits.detach(), first)
 
     def _project(self, view: Tensor) -> Tensor:
         """(B, 1, h, h) -> (B, d), with batch norm over `norm_splits` parts one by one."""
@@ -244,21 +267,6 @@ class MoCo(Method):
         shuffled = gather(F.normalize(k.float(), dim=1))
         return torch.empty_like(shuffled).index_copy_(0, order, shuffled)
 
-    @torch.no_grad()
-    def _measure(self, q: Tensor, k: Tensor, logits: Tensor, first: int) -> None:
-        """How often a query ranks its key first: among all negatives, and among FRESH ones alone.
-
-        The queue's keys come from an older encoder; a query can tell its key by its age. Where
-        `retrieval` rises and `fresh_retrieval` does not, that is what happened.
-        """
-        fresh = (q @ k.T).argmax(dim=1) == torch.arange(len(q), device=q.device) + first
-        self.metrics = {
-            "retrieval": (logits.argmax(dim=1) == 0).float().mean(),
-            "fresh_retrieval": fresh.float().mean(),
-        }
-        if self.settings.control == "rank":
-            self.metrics["strength"] = self.regulariser.strength.clone()
-
     def hold_rank(self, rank: float) -> None:
         self.regulariser.hold(rank)
 
@@ -277,3 +285,17 @@ class MoCo(Method):
         offsets = torch.arange(len(keys), device=keys.device)
         self.queue[(self.queue_start + offsets) % len(self.queue)] = keys
         self.queue_start.add_(len(keys)).remainder_(len(self.queue))
+
+
+@torch.no_grad()
+def _retrieval(q: Tensor, k: Tensor, logits: Tensor, first: int) -> dict[str, Tensor]:
+    """How often a query ranks its key first: among all negatives, and among FRESH ones alone.
+
+    The queue's keys come from an older encoder; a query can tell its key by its age. Where
+    `retrieval` rises and `fresh_retrieval` does not, that is what happened.
+    """
+    fresh = (q @ k.T).argmax(dim=1) == torch.arange(len(q), device=q.device) + first
+    return {
+        "retrieval": (logits.argmax(dim=1) == 0).float().mean(),
+        "fresh_retrieval": fresh.float().mean(),
+    }

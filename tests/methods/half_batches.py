@@ -24,6 +24,7 @@ VIEWS = Augmentation(noise_std=0.0)  # each process draws noise of its own
 CASES: dict[str, dict] = {
     "moco": {"queue_size": 16, "projection": 8, "variance_weight": 1.0, "covariance_weight": 0.1},
     "moco split": {"queue_size": 16, "projection": 8, "norm_splits": 2},
+    "moco symmetric": {"queue_size": 16, "projection": 8, "symmetric": True, "output_norm": True},
     "barlow": {"projection": 16},
     "vicreg": {"projection": 16},
     "dino": {"prototypes": 16, "hidden": 16, "bottleneck": 8},

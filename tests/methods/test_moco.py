@@ -314,3 +314,63 @@ def test_batches_that_do_not_split_are_refused(encoder, splits):
 def test_an_unknown_place_for_the_variance_term_is_refused(encoder):
     with pytest.raises(InputError, match="choose views or clean"):
         MoCo(encoder, small(regularise="dirty"))
+
+
+# --- towards MoCo v3 -----------------------------------------------------------------------------
+
+
+def test_the_symmetric_loss_is_the_mean_of_both_ways_round(encoder, pictures):
+    one_way = MoCo(encoder, small()).eval()
+    both_ways = MoCo(encoder, small(symmetric=True, variance_weight=0.5)).eval()
+    both_ways.load_state_dict(one_way.state_dict())
+    a, b = pictures(4, name="a"), pictures(4, name="b")
+    there, back = one_way([a, b]), one_way([b, a])
+    terms = both_ways([a, b])
+    mean = (there["info_nce"] + back["info_nce"]) / 2
+    torch.testing.assert_close(terms["info_nce"], mean, atol=1e-5, rtol=1e-5)
+    with torch.no_grad():
+        hinges = [variance_hinge(both_ways.head(both_ways.encoder(view))) for view in (a, b)]
+    assert terms["variance"].item() == pytest.approx(float(sum(hinges)) / 4, abs=1e-5)
+
+
+def test_both_views_keys_enter_the_queue_after_the_step(encoder, pictures):
+    moco = MoCo(encoder, small(symmetric=True, queue_size=9)).eval()
+    views = [pictures(4, name="a"), pictures(4, name="b")]
+    before = moco.queue.clone()
+    moco(views)
+    assert torch.equal(moco.queue, before)
+    with torch.no_grad():
+        keys = [unit(moco.key_head(moco.key_encoder(view))) for view in reversed(views)]
+    moco.after_step()
+    torch.testing.assert_close(moco.queue[:8], torch.cat(keys), atol=1e-6, rtol=0)
+    assert int(moco.queue_start) == 8
+
+
+def test_output_norm_spreads_every_dimension_alike(encoder, pictures):
+    bare, normed = (MoCo(encoder, small(output_norm=norm)) for norm in (False, True))
+    assert not [name for name, _ in normed.head[-1].named_parameters()]
+    normed.head.load_state_dict(bare.head.state_dict(), strict=False)
+    z, plain = (moco._project(pictures(4)) for moco in (normed, bare))
+    centred = plain - plain.mean(dim=0)
+    expected = centred / (centred.pow(2).mean(dim=0) + 1e-5).sqrt()
+    torch.testing.assert_close(z, expected, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_the_head_has_the_layers_asked_for(encoder, layers):
+    moco = MoCo(encoder, small(head_layers=layers, head_norm=False))
+    widths = [m.weight.shape for m in moco.head if isinstance(m, torch.nn.Linear)]
+    assert widths == [(512, 512)] * (layers - 1) + [(8, 512)]
+
+
+def test_a_head_without_layers_is_refused(encoder):
+    with pytest.raises(InputError, match="head_layers is 0"):
+        MoCo(encoder, small(head_layers=0))
+
+
+@pytest.mark.parametrize("preset", ["full", "paper"])
+def test_the_published_recipes_stay_moco_v2(preset):
+    settings = MoCo.presets[preset]
+    assert not settings.symmetric
+    assert not settings.output_norm
+    assert settings.head_layers == 2
