@@ -127,6 +127,18 @@ def test_a_scaling_curve_is_dashed_where_it_was_not_measured() -> None:
     assert predicted["extrapolated"].iloc[1:].all()
 
 
+def test_the_smallest_step_of_an_auc_stands_beside_it() -> None:
+    stepped = RESULTS.assign(auc_step=lambda t: t["finding"].map({"mass": 1 / 36, "hernia": 0.004}))
+    mean, mass, hernia = figures.fewshot_curves(stepped).axes
+    assert [[t.get_text() for t in axis.texts] for axis in (mean, mass, hernia)] == [
+        [],
+        ["step 0.028"],
+        ["step 0.004"],
+    ]
+    rows = figures.intervals(stepped[stepped["shots"] == 5]).axes[0].get_yticklabels()
+    assert [row.get_text() for row in rows] == ["mass\nstep 0.028", "hernia\nstep 0.004"]
+
+
 def test_panels_that_are_compared_have_one_scale() -> None:
     figure = figures.published_curves(published.averages())
     assert len({axis.get_ylim() for axis in figure.axes}) == 1

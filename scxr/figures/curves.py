@@ -41,7 +41,7 @@ def fewshot_curves(
         findings: which to give a panel; all when None, none when empty.
 
     The bands are the table's intervals; the mean over findings has none, because findings share
-    patients.
+    patients. Where the table has `auc_step`, a panel says how finely its AUCs can differ at all.
     """
     require(table, "init", "finding", "shots", "auc_mean", "ci_low", "ci_high")
     known = list(dict.fromkeys(table["finding"]))
@@ -62,6 +62,9 @@ def fewshot_curves(
                     band.index, band["ci_low"], band["ci_high"], color=colour, alpha=0.15, lw=0
                 )
         axis.axhline(0.5, color=INK, lw=1, ls=":")
+        if "auc_step" in part and panel != "mean over findings":
+            step = f"step {part['auc_step'].max():.3f}"
+            axis.text(0.98, 0.03, step, transform=axis.transAxes, ha="right", fontsize=8)
         shots = sorted(table["shots"].unique())
         axis.set_xscale("log")
         axis.set_xticks(shots, [f"{n:g}" for n in shots])
@@ -223,11 +226,16 @@ def intervals(
 ) -> Figure:
     """Points with intervals: one line a `rows`, one point a `hue`.
 
-    Fits `summarise` at one shot count, `compare` (value="difference", reference=0), and
-    `localisation_table` (value="hit", low="hit_low", high="hit_high").
+    Fits `summarise` at one shot count (the AUC step stands below a row's name), `compare`
+    (value="difference", reference=0), and `localisation_table` (value="hit", low="hit_low",
+    high="hit_high").
     """
     require(table, value, low, high, rows, hue)
     names = list(dict.fromkeys(table[rows]))
+    labels = names
+    if "auc_step" in table and value == "auc_mean":
+        steps = table.groupby(rows)["auc_step"].max()
+        labels = [f"{name}\nstep {steps[name]:.3f}" for name in names]
     looks = looks_of(list(dict.fromkeys(table[hue])))
     figure, (axis,) = panels(1, 1, 6.0, 0.8 + 0.16 * len(names) * (1 + len(looks)))
     for offset, (name, look) in enumerate(looks.items()):
@@ -245,7 +253,7 @@ def intervals(
         )
     if reference is not None:
         axis.axvline(reference, color=INK, lw=1, ls=":")
-    axis.set_yticks(range(len(names)), names)
+    axis.set_yticks(range(len(names)), labels)
     axis.invert_yaxis()
     axis.set(xlabel=label)
     legend(figure, axis)
