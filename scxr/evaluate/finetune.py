@@ -120,7 +120,8 @@ def _train(
 def _unfreeze(encoder: Encoder, settings: FinetuneSettings) -> list[nn.Parameter]:
     """Let the trained parts move, batch norm as the settings say; returns their parameters."""
     encoder.eval().requires_grad_(False)
-    parts = [encoder.stem_parts(), *([stage] for stage in encoder.residual_stages())]
+    stages: list[list[nn.Module]] = [[stage] for stage in encoder.residual_stages()]
+    parts = [encoder.stem_parts(), *stages]
     for module in (m for part in parts[PARTS.index(settings.first) :] for m in part):
         module.requires_grad_(True)
         for layer in module.modules():
