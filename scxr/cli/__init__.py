@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Callable
@@ -65,6 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
         config=(OmitArgPrefixes, OmitSubcommandPrefixes, FlagCreatePairsOff),
     )
     command: Command = parsed.command if isinstance(parsed, Data | Bench) else parsed
+    command.typed = shlex.join(["scxr", *(sys.argv[1:] if arguments is None else arguments)])
     try:
         answer = command()
     except InputError as error:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,8 @@ class Command:
 
     json: bool = False
     """Print one JSON document on standard output, and nothing else there."""
+    typed: str = field(default="", init=False, repr=False)
+    """What was typed, for the record; not an option."""
 
     def __call__(self) -> Answer:
         raise TypeError(f"{type(self).__name__} does nothing.")
@@ -50,11 +53,44 @@ def facts(facts: Mapping[str, Any]) -> Answer:
     return Answer(dict(facts), "\n".join(f"{k:<{width}}  {v}" for k, v in facts.items()))
 
 
-def table(frame: pd.DataFrame, *lines: str) -> Answer:
+def table(frame: pd.DataFrame, *lines: str, **others: pd.DataFrame) -> Answer:
+    """A table as "rows", `lines` below it, and other tables by their names."""
+    data, text = {"rows": _rows(frame)}, [_text(frame)]
+    for name, other in others.items():
+        data[name] = _rows(other)
+        text += ["", name, _text(other)]
+    return Answer(data, "\n".join([*text, *lines]))
+
+
+def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     # Through pandas, which turns NaN into null: NaN is no JSON.
-    rows = json.loads(frame.to_json(orient="records"))
-    text = frame.to_string(index=False, float_format=lambda x: f"{x:.3f}") if rows else "none"
-    return Answer({"rows": rows}, "\n".join([text, *lines]))
+    return json.loads(frame.to_json(orient="records"))
+
+
+def _text(frame: pd.DataFrame) -> str:
+    if frame.empty:
+        return "none"
+    return frame.to_string(index=False, float_format=lambda x: f"{x:.3f}")
+
+
+def require_writable(path: Path | None, *suffixes: str) -> None:
+    """Say now, not after minutes of computing, that `path` cannot be written; its folder is made.
+
+    Raises:
+        InputError: another suffix, a folder of that name, or no leave to write there.
+    """
+    if path is None:
+        return
+    if path.suffix.lower() not in suffixes:
+        raise InputError(f"{path} has to end in {' or '.join(suffixes)}.")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: name a file.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"The folder of {path} cannot be made: {error}.") from error
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise InputError(f"{path} cannot be written: choose another place, or get leave to.")
 
 
 def save(figure: Figure, path: Path) -> None:

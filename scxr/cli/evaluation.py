@@ -8,7 +8,26 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from scxr.cli.answers import Answer, Command, facts, save, table
+from scxr.cli.answers import Answer, Command, facts, require_writable, save, table
+from scxr.errors import InputError
+
+# Help of more than one line: tyro would keep the breaks of a docstring.
+INITS = (
+    "Baselines beside the runs: random, random-calibrated, pixels, imagenet, rad-dino, xrv, "
+    "timm:NAME; weights that are brought behind a =, as in xrv=FILE."
+)
+COMPARE = (
+    "Add the paired differences to this init on the same images, with p-values after Holm; best: "
+    "of the runs to the best baseline."
+)
+REPORT = (
+    "Write one page to hand to a colleague: tables, curves, comparison, how many labels, Grad-CAM, "
+    "settings and limits. Works without a network."
+)
+SCORES = (
+    "Keep the score of every validation image, to redo tables and comparisons later. It has the "
+    "patients' identifiers."
+)
 
 
 @dataclass
@@ -26,8 +45,7 @@ class Evaluate(Command):
     """Labelled images a class."""
     trials: int = 10
     """Independent draws of the shots."""
-    inits: tuple[str, ...] = ("random", "pixels")
-    """Baselines beside the runs: random, imagenet, pixels."""
+    inits: Annotated[tuple[str, ...], arg(help=INITS)] = ("random", "pixels")
     imagenet_weights: Annotated[Path | None, arg(metavar="FILE")] = None
     """torchvision's state dict, where it cannot be fetched."""
     min_train: int = 15
@@ -39,14 +57,27 @@ class Evaluate(Command):
     setting: Literal["sound", "series"] = "sound"
     """series repeats the published protocol, slips included."""
     seed: int = 42
-    out: Annotated[Path | None, arg(metavar="TABLE.csv")] = None
+    compare: Annotated[str | None, arg(metavar="INIT|best", help=COMPARE)] = None
+    test: Literal["permutation", "delong", "bootstrap"] = "permutation"
+    """How --compare gets its p-values."""
+    out: Annotated[Path | None, arg(metavar="TABLE.csv|.parquet")] = None
     """Write the table there as well."""
+    scores: Annotated[Path | None, arg(metavar="FILE.parquet|.csv", help=SCORES)] = None
+    report: Annotated[Path | None, arg(metavar="PAGE.html", help=REPORT)] = None
+    images: int = 3
+    """Radiographs a finding in the report; 0 leaves all pictures of patients out."""
 
     def __call__(self) -> Answer:
-        from scxr.data import open_data
-        from scxr.evaluate import evaluate
+        for path in (self.out, self.scores):
+            require_writable(path, ".csv", ".parquet")
+        require_writable(self.report, ".html", ".htm")
+        self._require_comparable()
 
-        frame = evaluate(
+        from scxr.data import open_data
+        from scxr.evaluate import run_evaluation
+        from scxr.evaluate.results import write_table
+
+        evaluation = run_evaluation(
             self.runs,
             open_data(self.data),
             mode=self.mode,
@@ -61,9 +92,31 @@ class Evaluate(Command):
             setting=self.setting,
             seed=self.seed,
         )
-        if self.out is not None:
-            frame.to_csv(self.out, index=False)
-        return table(frame)
+        results, lines, others = evaluation.results(), [], {}
+        for frame, path in ((results, self.out), (evaluation.scores, self.scores)):
+            if path is not None:
+                write_table(frame, path)
+        if self.compare is not None:
+            baseline = None if self.compare == "best" else self.compare
+            others["comparison"] = evaluation.comparison(baseline, test=self.test)
+        if self.report is not None:
+            from scxr.report import write_report
+
+            write_report(evaluation, self.report, command=self.typed, images=self.images)
+            lines.append(f"The report is {self.report}.")
+        return table(results, *lines, **others)
+
+    def _require_comparable(self) -> None:
+        """Know before the computing that --compare names something to compare with."""
+        baselines = [init.partition("=")[0] for init in self.inits]
+        inits = [*(run.name for run in self.runs), *baselines]
+        named = self.compare not in (None, "best")
+        if named and self.compare not in inits:
+            raise InputError(
+                f"--compare {self.compare}: there is no such init; choose best, {', '.join(inits)}."
+            )
+        if self.compare == "best" and not baselines:
+            raise InputError("--compare best needs a baseline: add one, as in --inits random.")
 
 
 @dataclass

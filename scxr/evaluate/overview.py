@@ -77,25 +77,26 @@ class Evaluation:
         means = table.groupby("init", sort=False)["auc_mean"].mean()
         return None if means.empty else str(means.idxmax())
 
-    def comparison(self, baseline: str | None = None) -> pd.DataFrame:
+    def comparison(self, baseline: str | None = None, **options: Any) -> pd.DataFrame:
         """Paired differences to `baseline`, corrected as one family: see `compare`.
 
         Args:
             baseline: any init, which all others are compared with; None for the best baseline,
                 which the runs alone are compared with where there are any.
+            **options: as in `compare`: test, level, repeats, seed.
 
         Raises:
             InputError: there is no such init, or nothing to compare it with.
         """
         if baseline is not None:
-            return compare(self.scores, baseline)
+            return compare(self.scores, baseline, **options)
         best = self.best_baseline()
         if best is None or len(self.encoders) < 2:
             raise InputError(
                 "There is nothing to compare with: add a baseline, for example --inits random."
             )
         kept = [*self.runs, best] if self.runs else list(self.encoders)
-        return compare(self.scores[self.scores["init"].isin(kept)], best)
+        return compare(self.scores[self.scores["init"].isin(kept)], best, **options)
 
 
 def run_evaluation(
