@@ -7,6 +7,7 @@ at least `CLOSEST` steps between two looks the watching stays near two per cent 
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 
 import torch
@@ -71,9 +72,11 @@ class Observer:
         due = step % self.interval == 0 or step == self.steps
         if not due or step in self.log.observed:
             return
-        epoch = self.epoch(step)
-        self.log.write("monitor", step, epoch, self.monitor(self.method.encoder))
+        started, epoch = time.perf_counter(), self.epoch(step)
+        row = self.monitor(self.method.encoder)
         kept = self.method.snapshot(self.pictures)
         if kept:
             file = self.folder / "snapshots" / f"step_{step:07d}.safetensors"
             runs.write_tensors(file, kept, {"step": str(step), "epoch": f"{epoch:.4f}"})
+        seconds = round(time.perf_counter() - started, 4)
+        self.log.write("monitor", step, epoch, {**row, "seconds": seconds})

@@ -61,6 +61,7 @@ def test_collapse_is_measured_from_before_the_first_step_to_the_last(finished, m
     numbers = {"std", "std_normalised", "mean_cosine", "effective_rank", "rankme"}
     assert numbers <= set(log.columns)
     assert np.isfinite(log[sorted(numbers)].to_numpy(float)).all()
+    assert (log["seconds"] > 0).all()
     assert {len(s) for s in log["spectrum"]} == {64}  # 64 images, 512 dimensions
     assert {len(s) for s in log["spectrum_uncentred"]} == {64}
 
