@@ -293,16 +293,19 @@ def _points_of_scores(
         )
     weights = resample([cell for curve in cells for cell in curve], repeats, seed)
     aucs = np.mean([[cell.mean for cell in curve] for curve in cells], axis=0)
-    paths = np.zeros((repeats, len(shots)))
+    paths = np.zeros((len(findings), repeats, len(shots)))
     draws = np.zeros((len(shots), len(shots)))
-    for curve in cells:
+    for i, curve in enumerate(cells):
         # (s, repeats, trials): one finding at a time, so that a large table fits into memory.
         under = np.stack([cell.under(weights.of(cell)) for cell in curve])
-        paths += np.nanmean(under, axis=2).T / len(findings)
+        paths[i] = under.mean(axis=2).T
         draws += _covariance_of_draws(curve, under) / len(findings) ** 2
     # As in `interval`: what has no spread left is still not known better than to one step.
     steps = [sum(curve[i].step ** 2 for curve in cells) for i in range(len(shots))]
-    covariance = np.cov(paths, rowvar=False) + draws + np.diag(steps) / len(findings) ** 2
+    # A resample can miss one class of a rare finding in a trial: the others stand in for it.
+    drawn = np.ma.masked_invalid(paths).mean(axis=0)
+    kept = drawn[~np.ma.getmaskarray(drawn).any(axis=1)].data
+    covariance = np.cov(kept, rowvar=False) + draws + np.diag(steps) / len(findings) ** 2
     return aucs, covariance
 
 
@@ -311,9 +314,10 @@ def _covariance_of_draws(curve: list[Cell], under: np.ndarray) -> np.ndarray:
     trials = under.shape[2]
     if trials == 1:
         return np.zeros((len(curve), len(curve)))
+    under = under[:, np.isfinite(under).all(axis=(0, 2))]  # a resample can miss a class
     observed = np.cov([cell.aucs for cell in curve]) / trials
     each = np.mean([np.cov(under[:, :, t]) for t in range(trials)], axis=0)
-    interaction = (each - np.cov(np.nanmean(under, axis=2))) / (trials - 1)
+    interaction = (each - np.cov(under.mean(axis=2))) / (trials - 1)
     values, vectors = np.linalg.eigh(observed - interaction)
     return (vectors * np.clip(values, 0, None)) @ vectors.T
 
