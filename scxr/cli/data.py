@@ -26,6 +26,10 @@ BOXES = (
     "folder only: rectangles to keep as regions, in a table with the columns image, finding, x, y, "
     "width and height; pixels of the files, x and y the upper left corner."
 )
+MASKS = (
+    "folder only: outlines to keep as regions, in a table with the columns image, structure and "
+    "mask (the picture of the outline, bright inside; relative to the table or to PATH)."
+)
 PART = (
     "Import only the K-th of N parts, for example 3/16, to STORE.part-03-of-16. Give each machine "
     "the same command with another part, then: scxr data join STORE STORE.part-*"
@@ -73,6 +77,7 @@ class Import(Command):
     column: Annotated[tuple[str, ...], arg(metavar="NAME=COLUMN")] = ()
     """folder only: other names of the table's columns, for example image=Filename."""
     boxes: Annotated[Path | None, arg(metavar="TABLE", help=BOXES)] = None
+    masks: Annotated[Path | None, arg(metavar="TABLE", help=MASKS)] = None
     download: Annotated[int | None, arg(metavar="SIZE")] = None
     """chestmnist only: fetch the file of 28, 64, 128 or 224 px to PATH, unless it is there."""
     size: int = 256
@@ -103,6 +108,7 @@ class Import(Command):
             labels=self.labels,
             columns=pairs(self.column) or None,
             boxes=self.boxes,
+            masks=self.masks,
             download=self.download,
         )
         return _told(report)

@@ -21,7 +21,7 @@ from typing import Any
 
 import pandas as pd
 
-from scxr.data.boxes import box_masks
+from scxr.data.boxes import box_masks, outline_masks
 from scxr.data.decoding import ASPECTS
 from scxr.data.planning import Plan, cut, make_plan, name_of, part_of
 from scxr.data.remarks import sentences, write_remarks
@@ -76,8 +76,8 @@ def import_from(
 ) -> ImportReport:
     """Import the data set of `kind` (`nih`, `padchest`, `chestmnist`, `folder`) at `path`.
 
-    `options` go to the source (`labels`, `columns`, `boxes`, `download`, `views`); the rest is as
-    in `import_records`.
+    `options` go to the source (`labels`, `columns`, `boxes`, `masks`, `download`, `views`); the
+    rest is as in `import_records`.
     """
     if kind not in SOURCES:
         raise InputError(f"There is no source '{kind}'; choose of {', '.join(SOURCES)}.")
@@ -223,7 +223,12 @@ def _join(
                 plan.remarks.note(record.note, record.image)
         rows = [_row(record) for record in kept]
         plan.remarks.see(rows, shard.images)
-        writer.add(shard.images, rows, box_masks(kept, shard, aspect), kind="box")
+        writer.add(
+            shard.images,
+            rows,
+            outline_masks(kept, shard, aspect),
+            boxes=box_masks(kept, shard, aspect),
+        )
 
 
 def _row(record: Record) -> dict[str, str]:

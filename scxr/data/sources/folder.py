@@ -14,11 +14,13 @@ from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import pandas as pd
+
 from scxr.data.decoding import quiet
 from scxr.data.sources.archives import is_sequential, read_member
 from scxr.data.sources.files import FileIndex, Found, list_files, no_pictures, set_aside
 from scxr.data.sources.matching import locate
-from scxr.data.sources.records import Box, Record, join_findings, view_name
+from scxr.data.sources.records import Box, MaskFile, Record, join_findings, view_name
 from scxr.data.sources.tables import (
     TEXT_SUFFIXES,
     iterate,
@@ -30,6 +32,14 @@ from scxr.errors import InputError
 
 PARTS = ("image", "patient", "view", "findings", "hospital")
 BOX_COLUMNS = ("image", "finding", "x", "y", "width", "height")
+MASK_COLUMNS = ("image", "structure", "mask")
+OTHER_NAMES = {
+    "finding": ("label", "structure"),
+    "structure": ("label", "finding"),
+    "width": ("w",),
+    "height": ("h",),
+    "mask": ("file",),
+}
 SUBFOLDERS = "subfolders"
 PLAIN_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp"}
 
@@ -39,6 +49,7 @@ def folder(
     labels: str | Path | None = None,
     columns: Mapping[str, str] | None = None,
     boxes: str | Path | None = None,
+    masks: str | Path | None = None,
 ) -> Iterator[Record]:
     """Records of every file below `path`.
 
@@ -51,6 +62,11 @@ def folder(
         columns: other names of these columns in the table, e.g. `{"image": "Filename"}`.
         boxes: a table of annotated rectangles with the columns image, finding, x, y, width and
             height: the upper left corner and the sides, in pixels of the file. They become regions.
+            `label` or `structure` may stand for finding, w and h for width and height.
+        masks: a table of outlines with the columns image, structure and mask (or label and file):
+            the picture of an outline, bright inside, lies where `mask` says, seen from the table's
+            folder or from `path`, and covers the same field as the image. They become regions, and
+            come before a box of the same structure.
 
     With a table, its rows decide what is imported: a file without a row is set aside with that
     reason, a row without a file is noted. `image` may be a path or a bare file name, with or
@@ -58,7 +74,9 @@ def folder(
     """
     root = Path(path)
     files, broken = list_files(root, archives=True)
-    tables = {Path(table).absolute() for table in (labels, boxes) if table is not None}
+    tables = {Path(table).absolute() for table in (labels, boxes, masks) if table is not None}
+    outlines = [] if masks is None else list(_outlines(Path(masks), root))
+    tables |= {outline.path.absolute() for _, outline in outlines}
     files = [file for file in files if file.path.absolute() not in tables]
     if labels is None or str(labels) == SUBFOLDERS:
         if columns:
@@ -70,6 +88,8 @@ def folder(
         records = _with_table(root, files, Path(labels), columns or {})
     if boxes is not None:
         records = _with_boxes(records, root, files, Path(boxes))
+    if masks is not None:
+        records = _with_masks(records, FileIndex(root, files), outlines, Path(masks).name)
     return chain(set_aside(broken), records)
 
 
@@ -131,7 +151,7 @@ def _with_boxes(
     records: Iterator[Record], root: Path, files: list[Found], table: Path
 ) -> Iterator[Record]:
     """The records with their boxes; rows of the table that fit no file are noted."""
-    frame = read_table(table)
+    frame = _renamed(read_table(table), BOX_COLUMNS)
     require_columns(frame, list(BOX_COLUMNS), table)
     index = FileIndex(root, files)
     boxes: dict[tuple[Path, str], tuple[Box, ...]] = defaultdict(tuple)
@@ -167,6 +187,64 @@ def _box(row: Mapping[str, str], table: Path) -> Box:
         raise InputError(f"The table {table} holds a box of {row['image']} without a finding.")
     # A frame of 0 x 0 stands for the file's own size, which is known when it is decoded.
     return Box(name, left, top, width, height, frame_width=0, frame_height=0)
+
+
+def _outlines(table: Path, root: Path) -> Iterator[tuple[str, MaskFile]]:
+    """What the table of masks says: image and file, one a row."""
+    frame = _renamed(read_table(table), MASK_COLUMNS)
+    require_columns(frame, list(MASK_COLUMNS), table)
+    for row in iterate(frame, MASK_COLUMNS):
+        name = join_findings([row["structure"]])
+        if not name:
+            raise InputError(f"The table {table} holds a mask of {row['image']} without a name.")
+        relative = PurePosixPath(row["mask"].strip().replace("\\", "/"))
+        if relative.is_absolute() or ".." in relative.parts or not relative.parts:
+            raise InputError(
+                f"The table {table} names the mask {row['mask']!r} of {row['image']}: give a path "
+                f"below the table's folder or below {root}."
+            )
+        places = [table.absolute().parent / relative, root.absolute() / relative]
+        found = next((place for place in places if place.is_file()), None)
+        if found is None:
+            raise InputError(
+                f"The mask {row['mask']} of {row['image']} is neither beside {table} nor below "
+                f"{root}; repair that row."
+            )
+        yield row["image"], MaskFile(name, found)
+
+
+def _with_masks(
+    records: Iterator[Record],
+    index: FileIndex,
+    outlines: list[tuple[str, MaskFile]],
+    table: str,
+) -> Iterator[Record]:
+    """The records with their outlines; rows of the table that fit no file are noted."""
+    masks: dict[tuple[Path, str], tuple[MaskFile, ...]] = defaultdict(tuple)
+    lost: list[Record] = []
+    for image, outline in outlines:
+        found = index.find(image)
+        if len(found) == 1:
+            masks[found[0].path, found[0].member] += (outline,)
+        else:
+            lost.append(Record(image, None, note=f"masks of {table} without a file"))
+    own = (
+        replace(record, masks=masks.get((record.path, record.member), ()))
+        if record.path
+        else record
+        for record in records
+    )
+    return chain(lost, own)
+
+
+def _renamed(frame: pd.DataFrame, wanted: tuple[str, ...]) -> pd.DataFrame:
+    """The table with other names of its columns put right, where the wanted one is missing."""
+    names = {}
+    for name in wanted:
+        other = next((o for o in OTHER_NAMES.get(name, ()) if o in frame.columns), None)
+        if name not in frame.columns and other is not None and other not in wanted:
+            names[other] = name
+    return frame.rename(columns=names)
 
 
 def _table_record(row: Mapping[str, str], picked: Mapping[str, str]) -> Record:

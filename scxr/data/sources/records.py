@@ -42,6 +42,15 @@ class Box:
 
 
 @dataclass(frozen=True)
+class MaskFile:
+    """An outline that lies in a picture of its own, as large as the radiograph's file or not."""
+
+    structure: str
+    path: Path
+    member: str = ""
+
+
+@dataclass(frozen=True)
 class Record:
     """One image to import and what is known about it.
 
@@ -53,6 +62,7 @@ class Record:
         findings: names joined with `|`; empty is unknown, `No Finding` is normal.
         hospital: where it was taken.
         boxes: annotated rectangles.
+        masks: annotated outlines.
         extra: further columns of the store's table.
         member: the name within the archive `path`.
         index: the position along the first axis of the array `member`.
@@ -67,6 +77,7 @@ class Record:
     findings: str = ""
     hospital: str = ""
     boxes: tuple[Box, ...] = ()
+    masks: tuple[MaskFile, ...] = ()
     extra: Mapping[str, str] = field(default_factory=dict)
     member: str = ""
     index: int | None = None

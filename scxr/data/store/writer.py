@@ -85,12 +85,14 @@ class StoreWriter:
         rows: Sequence[Mapping[str, Any]] | pd.DataFrame,
         masks: Mapping[str, np.ndarray] | None = None,
         *,
+        boxes: Mapping[str, np.ndarray] | None = None,
         kind: str = "mask",
     ) -> None:
         """Append images (B, H, W) uint8, their table rows, and masks name -> (B, H, W) bool.
 
-        `rows` need `image` and `patient`; the other columns default to empty text. An all-False
-        mask takes no space and reads back as "no such region here".
+        `boxes` are masks too, of kind `box`; where an image has both for a structure, the mask is
+        kept. `rows` need `image` and `patient`; the other columns default to empty text. An
+        all-False mask takes no space and reads back as "no such region here".
         """
         images = np.ascontiguousarray(images)
         frame = pd.DataFrame(rows).reset_index(drop=True)
@@ -105,6 +107,11 @@ class StoreWriter:
             raise ValueError(f"the table rows lack {', '.join(missing)}")
         for structure, stack in (masks or {}).items():
             self._add_regions(structure, np.asarray(stack, dtype=bool), len(images), kind)
+        for structure, stack in (boxes or {}).items():
+            rest = np.array(stack, dtype=bool)
+            if masks and structure in masks:
+                rest[np.asarray(masks[structure]).any(axis=(1, 2))] = False
+            self._add_regions(structure, rest, len(images), "box")
         self._images.append(images)
         self._histogram += np.bincount(images.reshape(-1), minlength=256)
         self._frames.append(frame)
