@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from browser import chromium  # noqa: F401  (a fixture)
 
 from scxr.data import RadiographStore
 from scxr.data.episodes import count_findings

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
-from widget_examples import PATCH, SETTINGS, SIZE, bump, monitor_rows
+import widget_examples
+from playwright.sync_api import Browser, Page
+from widget_examples import PATCH, SIZE, bump, monitor_rows
 
-from scxr.data.phantom import generate
 from scxr.memory import grid
 from scxr.widgets import (
     AugmentationWidget,
@@ -29,7 +28,6 @@ from scxr.widgets.base import CourseWidget
 ROOT = Path(__file__).resolve().parents[2]
 HOST = ROOT / "book" / "assets" / "widget-host.js"
 LIVE_HOST = Path(__file__).with_name("live_host.js")
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 # ---------------------------------------------------------------- what the widgets show
@@ -37,23 +35,12 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 
 @pytest.fixture(scope="session")
 def chests() -> dict[str, Any]:
-    """Two phantoms with one focal finding each: images, masks and labels."""
-    batch = generate(range(160), size=SIZE, hospital="B", seed=0)
-    findings = batch.table["findings"].to_numpy()
-    labels = ["pulmonary mass", "hiatal hernia"]
-    rows = [int(np.flatnonzero(findings == label)[0]) for label in labels]
-    masks = {
-        label: batch.masks[label][rows] & (findings[rows] == label)[:, None, None]
-        for label in labels
-    }
-    return {"images": batch.images[rows], "masks": masks, "labels": labels}
+    return widget_examples.chests()
 
 
 @pytest.fixture
 def augmentation(chests) -> AugmentationWidget:
-    return AugmentationWidget(
-        chests["images"], chests["masks"], chests["labels"], SETTINGS, pairs=2
-    )
+    return widget_examples.augmentations(chests)
 
 
 @pytest.fixture
@@ -150,19 +137,6 @@ def ask(monkeypatch) -> Callable[..., tuple[dict, list[bytes]]]:
 
 
 # ---------------------------------------------------------------- pages
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    """A headless Chromium of the system."""
-    program = next((found for name in NAMES if (found := shutil.which(name))), None)
-    if program is None:
-        pytest.skip("no browser: install chromium")
-    with sync_playwright() as playwright:
-        # Without the sandbox, since containers and root cannot have one; only our own pages load.
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 def page_source(widget: CourseWidget, host: Path, theme: str) -> str:
