@@ -209,6 +209,19 @@ def _scalars(parameters: AugmentationParameters) -> dict[str, float]:
     return drawn
 
 
+def _share_inside(mask: np.ndarray, parameters: AugmentationParameters) -> float:
+    """Share of a mask's pixels whose centres lie inside the view.
+
+    Counted in the original picture: a view's own pixels are too coarse for small findings.
+    """
+    y, x = np.nonzero(mask)
+    height, width = mask.shape
+    centres = np.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1, np.ones(len(x))])
+    to_picture = np.vstack([affine(parameters)[0].double().numpy(), [0.0, 0.0, 1.0]])
+    in_view = np.linalg.solve(to_picture, centres)[:2]
+    return float((np.abs(in_view) <= 1 + 1e-6).all(axis=0).mean())
+
+
 def _finding(
     view: np.ndarray, moved: np.ndarray, mask: np.ndarray, parameters: AugmentationParameters
 ) -> dict[str, float | None]:
@@ -219,8 +232,7 @@ def _finding(
         stands_out: contrast-to-noise ratio, the difference of mean grey inside and in a ring
         around, over the ring's standard deviation; None where too few pixels are left.
     """
-    share = float(parameters.width * parameters.height)
-    left = min(1.0, float(moved.mean()) * share / float(mask.mean()))
+    left = _share_inside(mask, parameters)
     ring = binary_dilation(moved, iterations=max(2, len(view) // 20)) & ~moved
     out: dict[str, float | None] = {"left": left, "covers": float(moved.mean())}
     if moved.sum() < 4 or ring.sum() < 8 or view[ring].std() == 0:
