@@ -82,6 +82,37 @@ def test_lock_satisfies_what_is_declared():
         assert requirement.specifier.contains(version), f"{requirement} but {version} is locked"
 
 
+def test_citation_is_complete():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["cff-version"] == "1.2.0"
+    assert {"message", "title", "authors", "license", "abstract"} <= set(citation)
+    assert citation["license"] == PROJECT["license"]
+    assert citation["repository-code"] == REPOSITORY
+    assert "medical device" in citation["abstract"]
+    assert "CITATION.cff" in (ROOT / "book" / "how-to-cite.md").read_text()
+
+
+def test_the_repository_is_named_nowhere_else():
+    """Whoever moves the repository finds every place here; a page never hides one."""
+    allowed = {path.relative_to(ROOT) for path in pages_and_chapters()} | {Path("_config.yml")}
+    suffixes = {".py", ".md", ".toml", ".cff", ".yml", ".css", ".js", ".sh", ".txt", ".html"}
+    folders = ("scxr", "book", "chapters", "scripts", "tests", ".github")
+    named = {
+        path.relative_to(ROOT)
+        for folder in folders
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in suffixes and REPOSITORY in path.read_text(encoding="utf-8")
+    }
+    assert named <= allowed
+
+
+def test_contents_list_every_page():
+    contents = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    listed = [entry["file"] for part in contents["parts"] for entry in part["chapters"]]
+    pages = {f"book/{path.stem}" for path in (ROOT / "book").glob("*.md")}
+    assert pages == {name for name in [contents["root"], *listed] if name.startswith("book/")}
+
+
 def test_contents_list_every_chapter():
     contents = yaml.safe_load((ROOT / "_toc.yml").read_text())
     listed = [entry["file"] for part in contents["parts"] for entry in part["chapters"]]

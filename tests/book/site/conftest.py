@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,11 +11,11 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 ROOT = Path(__file__).resolve().parents[3]
-SITE = ROOT / "_build" / "html"
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# SCXR_SITE: another folder with a built book, for instance one that was downloaded.
+SITE = Path(os.environ.get("SCXR_SITE", ROOT / "_build" / "html"))
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 
@@ -41,20 +41,6 @@ def address(site: Path) -> Iterator[str]:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
-
-
-# For one module at a time: other tests drive a browser too, and a process takes one driver.
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    """A headless Chromium of the system."""
-    program = next((found for name in NAMES if (found := shutil.which(name))), None)
-    if program is None:
-        pytest.skip("no browser: install chromium")
-    with sync_playwright() as playwright:
-        # Without the sandbox, since containers and root cannot have one; only our own pages load.
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 class Visit:
@@ -83,6 +69,12 @@ class Visit:
             return
         self.problems.append(f"left the book: {route.request.url}")
         route.abort()
+
+    def weight(self) -> int:
+        """Bytes of the page and of all that it loaded, as they are sent without compression."""
+        return self.page.evaluate(
+            "performance.getEntries().reduce((sum, e) => sum + (e.encodedBodySize ?? 0), 0)"
+        )
 
     def open(self, url: str) -> None:
         """Go there and wait until mathematics, fonts and widgets are in place."""

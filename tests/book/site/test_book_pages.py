@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlparse
 
@@ -23,6 +24,9 @@ def page_names() -> list[str]:
 
 
 PAGES = page_names()
+CHAPTERS = [name for name in PAGES if name.startswith("chapters/")]
+HEAVIEST = 4_000_000  # bytes of a chapter with all that it loads: a second on 32 Mbit/s
+AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
 
 
 def photograph(visit, name: str, kind: str) -> None:
@@ -50,6 +54,77 @@ def test_page_loads_cleanly_from_the_book_alone(visit, name, kind):
         assert opened.page.locator("mjx-merror, .math .problematic").count() == 0
         assert mute_pictures(opened.page) == []
         assert opened.problems == []
+        assert name not in CHAPTERS or 100_000 < opened.weight() < HEAVIEST
+
+
+def thin_out_code(page) -> None:
+    """Leave one token of a kind: they all look the same, and axe would look at thousands."""
+    page.evaluate(
+        """() => {
+          const seen = new Set();
+          for (const part of document.querySelectorAll(":is(.highlight, dt.sig) span[class]")) {
+            if (seen.has(part.className)) part.replaceWith(part.textContent);
+            seen.add(part.className);
+          }
+        }"""
+    )
+
+
+def accessibility_faults(page) -> list[str]:
+    """What axe-core calls serious or critical: rule, element and reason."""
+    violations = page.evaluate(
+        "axe.run(document, {resultTypes: ['violations'], preload: false})"
+        ".then((result) => result.violations)"
+    )
+    return [
+        f"{found['id']}: {node['html'][:120]}: {node['failureSummary'][:300]}"
+        for found in violations
+        if found["impact"] in ("serious", "critical")
+        for node in found["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_has_no_serious_accessibility_fault(visit, name):
+    with visit(name) as opened:
+        opened.page.evaluate(AXE)
+        thin_out_code(opened.page)
+        for mode in ("light", "dark"):
+            opened.page.evaluate(
+                "(mode) => Object.assign(document.documentElement.dataset, {mode, theme: mode})",
+                mode,
+            )
+            assert accessibility_faults(opened.page) == [], mode
+
+
+def test_the_accessibility_check_finds_faults(visit):
+    with visit("book/intro.html") as opened:
+        opened.page.evaluate(AXE)
+        opened.page.evaluate(
+            "document.querySelector('article').innerHTML += "
+            '\'<p style="color: #aaa; background: #fff">pale</p><img src="">\''
+        )
+        rules = {fault.split(":")[0] for fault in accessibility_faults(opened.page)}
+        assert {"color-contrast", "image-alt"} <= rules
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if "/" in name])
+def test_every_picture_is_a_captioned_numbered_figure(site, name):
+    page = BeautifulSoup((site / name).read_text(), "html.parser").select_one("article")
+    assert page is not None
+    loose = [i.get("alt") for i in page.select("img") if not i.find_parent("figure")]
+    assert loose == []
+    for figure in page.select("figure"):
+        assert figure.select_one("figcaption .caption-number"), str(figure)[:200]
+        assert len(figure.select_one("figcaption .caption-text").get_text(strip=True)) > 20
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_says_that_nothing_here_is_a_medical_device(site, name):
+    footer = BeautifulSoup((site / name).read_text(), "html.parser").select_one(
+        "footer.bd-footer-content, .bd-footer-content__inner"
+    )
+    assert footer is not None and "Not a medical device" in footer.get_text(" ", strip=True)
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -78,14 +153,37 @@ def test_search_finds_a_term(visit):
         assert opened.problems == []
 
 
-def test_colab_button_opens_the_notebook(visit):
-    with visit("chapters/01_scarcity.html") as opened:
-        link = opened.page.locator('a[href^="https://colab.research.google.com/"]').first
-        repository = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
-        path = repository.removeprefix("https://github.com/")
-        assert link.get_attribute("href") == (
-            f"https://colab.research.google.com/github/{path}/blob/main/chapters/01_scarcity.ipynb"
-        )
+def test_search_works_from_a_usb_stick(visit, site):
+    with visit(f"{(site / 'search.html').resolve().as_uri()}?q=effective+rank") as opened:
+        opened.page.wait_for_selector("#search-results li a")
+        assert "glossary" in opened.page.locator("#search-results").inner_html()
+        assert opened.problems == []
+
+
+def test_a_glossary_term_shows_its_entry_when_hovered(visit):
+    with visit("book/glossary.html") as opened:
+        term = opened.page.locator("article a[href='#term-encoder']").first
+        term.scroll_into_view_if_needed()
+        term.hover()
+        preview = opened.page.locator(".tippy-box")
+        preview.wait_for(state="visible")
+        assert "turns an image into a feature vector" in preview.inner_text()
+        assert opened.problems == []
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_chapter_opens_on_colab_and_downloads_as_a_notebook(site, name):
+    page = BeautifulSoup((site / name).read_text(), "html.parser")
+    repository = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]
+    path = repository["url"].removeprefix("https://github.com/")
+    notebook = name.replace(".html", ".ipynb")
+    colab = page.select_one('a[href^="https://colab.research.google.com/"]')
+    assert colab["href"] == (
+        f"https://colab.research.google.com/github/{path}/blob/{repository['branch']}/{notebook}"
+    )
+    downloads = [a["href"] for a in page.select("a.btn-download-notebook-button")]
+    assert downloads == [f"../_sources/{notebook}"]
+    assert (site / "_sources" / notebook).read_bytes() == (ROOT / notebook).read_bytes()
 
 
 def local_target(site: Path, page: Path, link: str) -> tuple[Path, str] | None:
