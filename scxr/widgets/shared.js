@@ -25,6 +25,9 @@ function shell(el, name, title) {
   const heading = newId();
   const root = h("section", { class: "scxr-widget", "data-widget": name, "aria-labelledby": heading });
   root.append(h("p", { class: "scxr-title", id: heading, text: title }));
+  // JupyterLab binds the arrow keys in its notebooks and would take them away from the sliders,
+  // unless the focused element itself carries this attribute.
+  root.addEventListener("focusin", ({ target }) => target.setAttribute("data-lm-suppress-shortcuts", "true"));
   el.append(root);
   return root;
 }
