@@ -12,7 +12,13 @@ import torch
 from scxr.data import RadiographStore
 from scxr.encoders import Encoder, build_encoder, resize
 from scxr.errors import InputError
-from scxr.evaluate.features import PixelEncoder, extract, fingerprint, prepared
+from scxr.evaluate.features import (
+    PixelEncoder,
+    extract,
+    extract_stages,
+    fingerprint,
+    prepared,
+)
 
 ROWS = np.array([7, 3, 3, 40])
 
@@ -91,6 +97,25 @@ def test_every_weight_and_buffer_counts_in_the_fingerprint(encoder: Encoder) -> 
     assert fingerprint(encoder) != before
 
 
+def test_the_same_weights_with_another_normalisation_or_size_are_another_entry(
+    target: RadiographStore, own_cache: Path
+) -> None:
+    about = {"image_size": 32, "mean": 0.5, "std": 0.25}
+    first = build_encoder("resnet18", **about)
+    extract(first, target, ROWS)
+    tamper(own_cache, -1.0)
+    for key, value in {"image_size": 48, "mean": 0.4, "std": 0.2}.items():
+        other = build_encoder("resnet18", **{**about, key: value})
+        for one, two in zip(first.parameters(), other.parameters(), strict=True):
+            assert torch.equal(one, two)
+        assert (extract(other, target, ROWS) != -1).any(), key
+    assert (extract(first, target, ROWS) == -1).all()
+    pixels = PixelEncoder(32)
+    extract(pixels, target, ROWS)
+    tamper(own_cache, -2.0)
+    assert (extract(PixelEncoder(31), target, ROWS) != -2).any()
+
+
 def test_a_damaged_cache_file_is_computed_again(
     encoder: Encoder, target: RadiographStore, own_cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -113,6 +138,48 @@ def test_stages_side_by_side_and_as_maps(encoder: Encoder, target: RadiographSto
     np.testing.assert_allclose(maps.mean(axis=(2, 3)), single[3], rtol=1e-4, atol=1e-6)
     third = extract(encoder, target, ROWS, stage="map:layer3")
     np.testing.assert_allclose(third.mean(axis=(2, 3)), single[2], rtol=1e-4, atol=1e-6)
+
+
+def test_several_stages_take_one_pass(
+    encoder: Encoder, target: RadiographStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = [None, "layer2", "all", "map", "map:layer3"]
+    single = {stage: extract(encoder, target, ROWS, stage=stage, cache=False) for stage in stages}
+    seen: list[int] = []
+    plain = Encoder.stages
+
+    def counted(self: Encoder, images: torch.Tensor, **options: bool) -> list[torch.Tensor]:
+        seen.append(len(images))
+        return plain(self, images, **options)
+
+    monkeypatch.setattr(Encoder, "stages", counted)
+    together = extract_stages(encoder, target, ROWS, stages)
+    assert seen == [3]  # one batch, and a picture asked for twice counts once
+    assert list(together) == stages
+    for stage in stages:
+        np.testing.assert_allclose(together[stage], single[stage], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(extract(encoder, target, ROWS, stage="map"), together["map"])
+    assert seen == [3]  # read from the cache
+    more = extract_stages(encoder, target, np.r_[ROWS, 8], ["map", "layer4"])
+    assert seen == [3, 4]  # layer4 was not there, and row 8 was not
+    np.testing.assert_array_equal(more["map"][:4], together["map"])
+    np.testing.assert_allclose(more["layer4"][:4], single[None], rtol=1e-5, atol=1e-6)
+
+
+def test_large_pictures_go_through_in_smaller_batches(
+    target: RadiographStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    plain = PixelEncoder.forward
+
+    def counted(self: PixelEncoder, images: torch.Tensor) -> torch.Tensor:
+        seen.append(len(images))
+        return plain(self, images)
+
+    monkeypatch.setattr(PixelEncoder, "forward", counted)
+    for size in (32, 518):
+        extract(PixelEncoder(size), target, np.arange(30), cache=False)
+    assert seen == [30, 15, 15]
 
 
 def test_the_pixel_baseline_is_the_picture(target: RadiographStore) -> None:
