@@ -90,12 +90,15 @@ class Cell:
     """
 
     def __init__(self, scores: pd.DataFrame) -> None:
-        scores = scores.sort_values(["trial", "row"], kind="stable")
-        self.patients, numbers = np.unique(scores["patient"].to_numpy(str), return_inverse=True)
-        labels = scores["label"].to_numpy(bool)
-        values = scores["score"].to_numpy(float)
-        trials = scores["trial"].to_numpy()
-        self.rows = scores["row"].to_numpy()
+        trials, rows = scores["trial"].to_numpy(), scores["row"].to_numpy()
+        order = np.lexsort((rows, trials))
+        trials, self.rows = trials[order], rows[order]
+        # Names are sorted as texts, but few of them: a patient has a row in every trial.
+        codes, names = pd.factorize(scores["patient"].to_numpy(), use_na_sentinel=False)
+        self.patients, numbers = np.unique(np.asarray(names, dtype=str), return_inverse=True)
+        numbers = numbers[codes[order]]
+        labels = scores["label"].to_numpy(bool)[order]
+        values = scores["score"].to_numpy(float)[order]
         self.trials = [
             Trial.of(labels[chosen], values[chosen], numbers[chosen])
             for chosen in (trials == t for t in np.unique(trials))

@@ -23,7 +23,7 @@ from scipy import stats
 from scxr.errors import InputError
 from scxr.evaluate.cells import Cell
 from scxr.evaluate.delong import Components, normal_test
-from scxr.evaluate.intervals import spread_of, trial_part
+from scxr.evaluate.intervals import check_patients, spread_of, trial_part
 from scxr.seeds import seed_for
 
 TESTS = ("permutation", "delong", "bootstrap")
@@ -70,11 +70,7 @@ def _check_pair(cell: Cell, other: Cell) -> None:
             "The inits were scored on different images, so they cannot be paired: score them with "
             "the same seed, trials and store."
         )
-    if len(cell.patients) < 2:
-        raise InputError(
-            "All validation images belong to one patient, so nothing can be said about others: "
-            "hold out more patients."
-        )
+    check_patients(cell)
 
 
 def _permutation(

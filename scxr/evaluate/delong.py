@@ -63,6 +63,17 @@ class Components:
             np.any([part.has_negative for part in parts], axis=0),
         )
 
+    def variances(self) -> np.ndarray:
+        """(2,) variance of the first AUC over patients with the finding, and over those without.
+
+        Where only one patient has the finding, or only one has not, nothing of the kind can be
+        estimated, and the part is what the squares give.
+        """
+        counts = np.array([self.has_positive.sum(), self.has_negative.sum()])
+        squares = np.array([(part[0] ** 2).sum() for part in (self.positive, self.negative)])
+        crossed = float(self.positive[0] @ self.negative[0])  # patients with images of both kinds
+        return np.clip(squares * counts / np.maximum(counts - 1, 1) + crossed, 0, None)
+
     def covariance(self) -> np.ndarray:
         """Covariance (k, k) of the AUCs over fresh patients.
 

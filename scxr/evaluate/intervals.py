@@ -1,19 +1,19 @@
-"""How sure is an AUC that rests on a dozen patients? Intervals, paired comparisons, Holm.
+"""How sure is an AUC that rests on a dozen patients? Intervals over patients and draws.
 
 The number that is reported is the mean over trials of the AUC within a trial. Three things move
 it: which patients happen to be in the validation set, which of them a trial drew as negatives,
-and which training images it drew. The bootstrap resamples patients: all images of one patient
-together, and those with the finding apart from those without, because the design fixes their
-numbers. What the trials add beyond that is read off the spread of their AUCs, less the part that
-the patients already explain. No interval can tell how another pool of training patients would
-have done.
+and which training images it drew. The patients' part is the variance of what each contributes, all
+images of one patient together (DeLong's components, clustered by patient: `scxr.evaluate.delong`;
+the bootstrap of patients tends to the same number and takes a hundred times as long). What the
+trials add beyond that is read off the spread of their AUCs, less the part that the patients already
+explain. No interval can tell how another pool of training patients would have done.
 
-A percentile interval fails where it matters most here: with 4 positives that all rank on top,
-every resample gives 1.0 and the interval is [1, 1]. The bootstrap's standard error therefore
-scales a score interval for the AUC (Newcombe 2006, Statistics in Medicine 25:559-573, method 5,
-with the variance of Hanley & McNeil 1982), which stays honest at the border; the normal quantile
-is replaced by Student's with Satterthwaite's degrees of freedom, because a variance that was
-estimated from a few patients is itself uncertain.
+An interval of +- two standard errors fails where it matters most here: with 4 positives that all
+rank on top there is no spread, and it is [1, 1]. The standard error therefore scales a score
+interval for the AUC (Newcombe 2006, Statistics in Medicine 25:559-573, method 5, with the variance
+of Hanley & McNeil 1982), which stays honest at the border; the normal quantile is replaced by
+Student's with Satterthwaite's degrees of freedom, because a variance that was estimated from a few
+patients is itself uncertain. book/coverage.csv says how often the result covers a known truth.
 """
 
 from __future__ import annotations
@@ -25,8 +25,19 @@ import numpy as np
 from scipy import stats
 from scipy.optimize import brentq
 
+from scxr.errors import InputError
 from scxr.evaluate.cells import Cell
+from scxr.evaluate.delong import Components
 from scxr.seeds import seed_for
+
+
+def check_patients(cell: Cell) -> None:
+    """Raise `InputError` when all of a cell's images belong to one patient."""
+    if len(cell.patients) < 2:
+        raise InputError(
+            "All validation images belong to one patient, so nothing can be said about others: "
+            "hold out more patients."
+        )
 
 
 @dataclass(frozen=True)
@@ -70,6 +81,13 @@ class Spread:
     error: float
     freedom: float
 
+    @classmethod
+    def of(cls, total: float, squares: list[tuple[float, int]], cell: Cell) -> Spread:
+        """From a variance and the (mean square, degrees of freedom) that it is made of."""
+        slowest = max(min(cell.counts()) - 1, 1)
+        shares = sum(square**2 / max(freedom, 1) for square, freedom in squares)
+        return cls(total**0.5, max(total**2 / shares if shares > 0 else 0.0, slowest))
+
     def quantile(self, level: float) -> float:
         """How many standard errors an interval of `level` reaches to either side."""
         return float(stats.t.ppf(0.5 + level / 2, self.freedom))
@@ -96,7 +114,7 @@ def trial_part(values: np.ndarray, each: float, together: float) -> float:
 def spread_of(
     under: Callable[[np.ndarray], np.ndarray], cell: Cell, repeats: int, seed: int
 ) -> Spread:
-    """Standard error of the mean over trials of what `under` computes from patient weights."""
+    """Standard error, by bootstrap, of the mean over trials of what `under` makes of weights."""
     weights = resample([cell], repeats, seed).weights
     ones = np.ones_like(weights)
     paths = under(weights)
@@ -106,12 +124,11 @@ def spread_of(
         for fixed, n in zip((~cell.diseased, cell.diseased), cell.counts(), strict=True)
     ]
     each = float(np.nanvar(paths, axis=0, ddof=1).mean())
-    trials = trial_part(under(ones[:1])[0], each, patients)
-    parts.append((trials, len(cell.trials) - 1))
-    slowest = max(min(cell.counts()) - 1, 1)
-    shares = sum(variance**2 / max(n, 1) for variance, n in parts)
-    freedom = sum(variance for variance, _ in parts) ** 2 / shares if shares > 0 else slowest
-    return Spread((patients + trials) ** 0.5, max(freedom, slowest))
+    values = under(ones[:1])[0]
+    total = patients + trial_part(values, each, patients)
+    t = len(values)
+    parts += [(float(values.var(ddof=1)) / t, t - 1)] if t > 1 else []
+    return Spread.of(total, parts, cell)
 
 
 def hanley_mcneil(value: float, positives: float, negatives: float) -> float:
@@ -149,19 +166,40 @@ def score_interval(
     return low, high
 
 
-def interval(
-    cell: Cell, *, level: float = 0.95, repeats: int = 500, seed: int = 0
-) -> tuple[float, float]:
+def interval(cell: Cell, *, level: float = 0.95) -> tuple[float, float]:
     """Interval for the mean AUC of a cell, over fresh patients and fresh draws.
 
-    Newcombe's interval for as many patients as there are, scaled by the ratio of the bootstrap's
+    Newcombe's interval for as many patients as there are, scaled by the ratio of the estimated
     standard error to the formula's. One AUC step is added to both, so that the ratio tends to 1
     where neither has any spread left (an AUC of exactly 1).
+
+    Raises:
+        InputError: all images belong to one patient.
     """
-    spread = spread_of(cell.under, cell, repeats, seed)
+    spread = _analytic_spread(cell)
     formula = hanley_mcneil(cell.mean, *cell.counts())
-    ratio = ((spread.error**2 + cell.step**2) / (formula + cell.step**2)) ** 0.5
+    step = (cell.step / len(cell.trials)) ** 2
+    ratio = ((spread.error**2 + step) / (formula + step)) ** 0.5
     return score_interval(cell.mean, *cell.counts(), reach=ratio * spread.quantile(level))
+
+
+def _analytic_spread(cell: Cell) -> Spread:
+    """Standard error of a cell's mean AUC without resampling."""
+    check_patients(cell)
+    parts = [
+        Components.of(trial.labels, trial.scores[None], trial.patients, len(cell.patients))
+        for trial in cell.trials
+    ]
+    mean = Components.mean(parts)
+    patients = float(mean.variances().sum())
+    each = float(np.mean([part.variances().sum() for part in parts]))
+    total = patients + trial_part(cell.aucs, each, patients)
+    t = len(cell.trials)
+    # Each mean square with its degrees of freedom; that of the trials counts in full, because it
+    # was estimated in full before the patients' part of it was taken off.
+    squares = [(float(v), n - 1) for v, n in zip(mean.variances(), cell.counts(), strict=True)]
+    squares += [(float(cell.aucs.var(ddof=1)) / t, t - 1)] if t > 1 else []
+    return Spread.of(total, squares, cell)
 
 
 def mean_interval(

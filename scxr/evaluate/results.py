@@ -27,9 +27,7 @@ FEW_PATIENTS = 10
 """With fewer held-out patients that have the finding a result carries a warning."""
 
 
-def summarise(
-    scores: pd.DataFrame, *, level: float = 0.95, repeats: int = 500, seed: int = 0
-) -> pd.DataFrame:
+def summarise(scores: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
     """One row an init, finding and shot count from a frame of scores (`SCORE_COLUMNS`).
 
     Returns:
@@ -44,7 +42,7 @@ def summarise(
     rows = []
     for (init, finding, shots), group in scores.groupby(["init", "finding", "shots"], sort=False):
         cell = Cell(group)
-        low, high = interval(cell, level=level, repeats=repeats, seed=seed)
+        low, high = interval(cell, level=level)
         positives = int(group["positives"].iloc[0])
         val_positives = max(len(trial.positives) for trial in cell.trials)
         rows.append(
