@@ -109,7 +109,7 @@ function render({ model, el }) {
     batch.set(get("batch"));
     draw(parts, all, room);
     list.replaceChildren(...PARTS.map(([key, name], i) => h("li", { "data-part": key, "data-bytes": Math.round(parts[key]) },
-      h("span", { class: "swatch", "aria-hidden": "true", style: `background: var(--s${i})` }), `${name}: ${gigabytes(parts[key])}`)));
+      h("span", { class: "swatch", "aria-hidden": "true", style: `background: var(--s${i})` }), `${name}: ${gigabytes(parts[key]).replace(" ", "\u00a0")}`)));
     const most = largestBatch(row, room);
     const verdict = all <= room ? `fits into ${get("card")} GB` : `does not fit into ${get("card")} GB`;
     const sentence = `A step takes ${gigabytes(all)} and ${verdict}; `

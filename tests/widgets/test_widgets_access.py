@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 
 pytestmark = pytest.mark.browser
 
@@ -49,6 +50,13 @@ def test_text_stands_out_from_its_paper(widget, show, theme):
         }"""
     )
     assert 4.5 <= worst < 99
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_no_serious_violation(widget, show, theme):
+    found = Axe().run(show(widget, theme=theme)).response["violations"]
+    grave = [v for v in found if v["impact"] in ("serious", "critical")]
+    assert [(v["id"], [node["html"] for node in v["nodes"]]) for v in grave] == []
 
 
 def test_it_fits_a_phone(widget, show):
