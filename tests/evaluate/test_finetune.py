@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -100,6 +101,70 @@ def test_a_seed_repeats_itself(
     )
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
+
+
+def fine_tuned_plainly(
+    encoder: Encoder,
+    images: Tensor,
+    labels: np.ndarray,
+    settings: FinetuneSettings,
+    seed: int,
+) -> Classifier:
+    """The recipe written out: every step sends pictures through the whole network."""
+    random = generator(seed, "finetune")
+    with torch.no_grad():
+        start = encoder(images).numpy()
+    model = Classifier(copy.deepcopy(encoder).eval(), prototype_head(start, labels))
+    views = torch.stack(
+        [_view(encoder, images, settings, random) for _ in range(settings.views or 0)]
+    )
+    moving = [
+        value
+        for key, value in model.encoder.trunk.named_parameters()
+        if key.startswith(("layer2", "layer3", "layer4")) and "bn" not in key
+        if "downsample.1" not in key
+    ]
+    for value in moving:
+        value.requires_grad_(True)
+    groups = [{"params": moving, "lr": 1e-4}, {"params": model.head.parameters(), "lr": 1e-3}]
+    optimiser = torch.optim.AdamW(groups, weight_decay=0.01)
+    truth = torch.from_numpy(labels).float()
+    batches = -(-len(images) // settings.batch_size)
+    steps = settings.epochs * batches
+    for epoch in range(settings.epochs):
+        order = torch.randperm(len(images), generator=random).tensor_split(batches)
+        for number, rows in enumerate(order):
+            step = epoch * batches + number
+            for group, lr in zip(optimiser.param_groups, (1e-4, 1e-3), strict=True):
+                group["lr"] = lr * (1 + np.cos(np.pi * step / steps)) / 2
+            which = torch.randint(len(views), (len(rows),), generator=random)
+            logits = model(views[which, rows])[:, 0]
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, truth[rows])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    return model
+
+
+def test_reusing_frozen_features_changes_nothing(
+    encoder: Encoder, labelled: tuple[Tensor, np.ndarray]
+) -> None:
+    settings = replace(SHORT, epochs=3)
+    reused = finetune(encoder, *labelled, settings, seed=4)
+    plain = fine_tuned_plainly(encoder, *labelled, settings, seed=4)
+    start = encoder.state_dict()
+    expected = plain.encoder.state_dict()
+    for key, value in reused.encoder.state_dict().items():
+        moved = (expected[key] - start[key]).float().abs().mean()
+        gap = (expected[key] - value).float().abs().mean()
+        assert gap <= 1e-3 * moved, key
+    np.testing.assert_allclose(
+        reused.score(labelled[0]), plain.eval().score(labelled[0]), rtol=1e-3, atol=1e-3
+    )
+    other = fine_tuned_plainly(encoder, *labelled, settings, seed=5)  # the tolerance tells apart
+    key = "trunk.layer4.1.conv2.weight"
+    gap = (other.encoder.state_dict()[key] - reused.encoder.state_dict()[key]).abs().mean()
+    assert gap > 0.1 * (expected[key] - start[key]).abs().mean()
 
 
 def test_fine_tuning_learns_what_the_frozen_features_hide(encoder: Encoder) -> None:
