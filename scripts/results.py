@@ -23,13 +23,32 @@ def named(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(method=table["method"].map(METHODS), mode=table["mode"].map(MODES))
 
 
+def wide(table: pd.DataFrame, row: str, column: str) -> pd.DataFrame:
+    """A mode, method and `row` a line, the shot counts side by side."""
+    keys = ["mode", "method", row]
+    order = table[keys].drop_duplicates()
+    shots = table.pivot(index=keys, columns="shots", values=column).add_suffix(" shots")
+    shots = shots.rename(columns={"1 shots": "1 shot"})
+    return order.merge(shots.reset_index(), on=keys)
+
+
 def averages() -> pd.DataFrame:
-    """Published mean AUC over ten findings, and for how many findings SSL is ahead."""
-    table = named(published.overview())
-    table["findings ahead of ImageNet"] = table.pop("beats_imagenet").astype(str) + " of 10"
-    table["findings ahead of random"] = table.pop("beats_random").astype(str) + " of 10"
-    table[["ssl", "imagenet", "random"]] = table[["ssl", "imagenet", "random"]].round(3)
-    return table.rename(columns={"ssl": "SSL", "imagenet": "ImageNet"})
+    """Published mean AUC over ten findings."""
+    starts = {"ssl": "SSL", "imagenet": "ImageNet", "random": "random"}
+    table = named(published.averages()).rename(columns=starts)
+    table = table.melt(["mode", "method", "shots"], list(starts.values()), "start", "auc")
+    table = table.sort_values(["mode", "method"], ascending=[False, True], kind="stable")
+    return wide(table.round(3), "start", "auc")
+
+
+def ahead() -> pd.DataFrame:
+    """For how many of the ten findings SSL has the higher published mean."""
+    parts = [
+        named(published.wins(versus)).assign(**{"ahead of": name})
+        for versus, name in (("imagenet", "ImageNet"), ("random", "random"))
+    ]
+    table = pd.concat(parts).sort_values(["mode", "method"], ascending=[False, True], kind="stable")
+    return wide(table, "ahead of", "won")
 
 
 def by_finding() -> pd.DataFrame:
@@ -78,6 +97,7 @@ def certainty() -> pd.DataFrame:
 TABLES = {
     "field-guide-certainty.csv": certainty,
     "results-averages.csv": averages,
+    "results-ahead.csv": ahead,
     "results-findings.csv": by_finding,
     "results-costs.csv": costs,
 }
