@@ -6,28 +6,43 @@ After Saporta et al. 2022 (CheXlocalize, doi:10.1038/s42256-022-00536-x), per pi
 - energy inside: the share of the map's sum inside (Wang et al. 2020, arXiv:1910.01279).
 - IoU after Otsu: intersection over union of region and map, cut at Otsu's threshold (1979).
 
-Many findings sit near the middle, and regions differ in size: always compare with the centre
-prior and with `share`, the part of the picture that the region covers, which is the energy inside
-of a map that is the same everywhere.
+Many findings sit near the middle, and regions differ in size. So always compare
+
+- with `share`, the part of the picture that the region covers, which is the energy inside of a map
+  that is the same everywhere: `enrichment` is energy inside / share, how many times more attention
+  falls on the region than on an average pixel;
+- with the centre prior, a blob in the middle, and the atlas prior, the place where training
+  patients have that finding (`scxr.explain.priors`): neither has seen the picture;
+- with random weights, and with the maps of the same network after its weights were drawn anew
+  (`scxr.explain.randomisation`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import cv2
 import numpy as np
 import pandas as pd
 
-from scxr.data.store import RadiographStore
 from scxr.errors import InputError
-from scxr.evaluate.features import AnyEncoder
 from scxr.evaluate.statistics import mean_interval
-from scxr.explain.findings import Explanation, explain_finding
+from scxr.explain.priors import CENTRE_PRIOR, centre_prior
 
-MEASURES = ("hit", "energy_inside", "iou_otsu")
-CENTRE_PRIOR = "centre prior"
+__all__ = [
+    "CENTRE_PRIOR",
+    "MEASURES",
+    "centre_prior",
+    "energy_inside",
+    "hit",
+    "iou_otsu",
+    "measure",
+    "summarise_maps",
+    "summarise_scores",
+]
+
+MEASURES = ("hit", "energy_inside", "iou_otsu", "enrichment")
 
 
 def hit(cam: np.ndarray, mask: np.ndarray) -> float:
@@ -69,123 +84,77 @@ def _region(cam: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return mask
 
 
-def centre_prior(height: int, width: int) -> np.ndarray:
-    """(H, W) in [0, 1]: a Gaussian in the middle, its standard deviation a quarter of each side."""
-    y = (np.arange(height) + 0.5 - height / 2) / (height / 4)
-    x = (np.arange(width) + 0.5 - width / 2) / (width / 4)
-    bump = np.exp(-(y[:, None] ** 2 + x[None, :] ** 2) / 2)
-    return (bump / bump.max()).astype(np.float32)
-
-
 def measure(cams: np.ndarray, masks: np.ndarray) -> pd.DataFrame:
-    """All measures for (n, H, W) maps and regions: one row a picture, and the region's `share`."""
-    rows = [
-        {
-            "hit": hit(cam, mask),
-            "energy_inside": energy_inside(cam, mask),
-            "iou_otsu": iou_otsu(cam, mask),
-            "share": float(np.mean(mask)),
-        }
-        for cam, mask in zip(cams, masks, strict=True)
-    ]
-    return pd.DataFrame(rows, columns=[*MEASURES, "share"])
+    """All measures for (n, H, W) maps and regions, one row a picture.
+
+    Returns:
+        `MEASURES`, the region's `share`, and `blank`: whether the map is 0 everywhere.
+    """
+    rows = []
+    for cam, mask in zip(cams, masks, strict=True):
+        share, energy = float(np.mean(mask)), energy_inside(cam, mask)
+        rows.append(
+            {
+                "hit": hit(cam, mask),
+                "energy_inside": energy,
+                "iou_otsu": iou_otsu(cam, mask),
+                "enrichment": energy / share,
+                "share": share,
+                "blank": float(cam.max() <= 0),
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def summarise_maps(
     cams: Mapping[str, np.ndarray],
     masks: np.ndarray,
     patients: np.ndarray,
-    *,
-    level: float = 0.95,
-    repeats: int = 1000,
-    seed: int = 0,
+    priors: Mapping[str, np.ndarray] | None = None,
+    **options: Any,
 ) -> pd.DataFrame:
-    """Mean of every measure for every init, and for the centre prior, with bootstrap intervals.
+    """Means and intervals for maps of several inits, and for maps that have not looked.
 
     Args:
         cams: name of the init -> (n, H, W) maps.
         masks: (n, H, W) bool, none empty.
         patients: (n,) whose pictures they are; the bootstrap draws patients.
+        priors: name -> (H, W), the same map for every picture; the centre prior when None.
+        **options: level, repeats and seed as in `scxr.evaluate.statistics.mean_interval`.
 
     Returns:
-        init, images, patients, share (mean), and for each of `MEASURES` its mean, `_low`, `_high`.
+        As `summarise_scores`.
     """
-    prior = np.broadcast_to(centre_prior(*masks.shape[1:]), masks.shape)
+    priors = {CENTRE_PRIOR: centre_prior(*masks.shape[1:])} if priors is None else priors
+    still = {name: np.broadcast_to(prior, masks.shape) for name, prior in priors.items()}
+    frames = [
+        measure(maps, masks).assign(init=init, patient=patients)
+        for init, maps in {**cams, **still}.items()
+    ]
+    return summarise_scores(pd.concat(frames, ignore_index=True), ["init"], **options)
+
+
+def summarise_scores(scores: pd.DataFrame, by: list[str], **options: Any) -> pd.DataFrame:
+    """Mean of every measure, with bootstrap intervals over patients, for each group of rows.
+
+    Args:
+        scores: columns of `measure`, `patient`, and those in `by`, one row a picture.
+        by: what makes a group; the order of the rows is kept.
+        **options: level, repeats and seed as in `scxr.evaluate.statistics.mean_interval`.
+
+    Returns:
+        `by`, images, patients, share and blank (means), and for each of `MEASURES` its mean,
+        `_low` and `_high`.
+    """
     rows = []
-    for init, maps in {**cams, CENTRE_PRIOR: prior}.items():
-        frame = measure(maps, masks)
-        row: dict[str, Any] = {
-            "init": init,
-            "images": len(frame),
-            "patients": len(np.unique(patients)),
-            "share": float(frame["share"].mean()),
-        }
+    for key, group in scores.groupby(by, sort=False):
+        patients = group["patient"].to_numpy()
+        row: dict[str, Any] = dict(zip(by, key, strict=True))
+        row |= {"images": len(group), "patients": len(np.unique(patients))}
+        row |= {name: float(group[name].mean()) for name in ("share", "blank")}
         for name in MEASURES:
-            values = frame[name].to_numpy()
-            low, high = mean_interval(values, patients, level=level, repeats=repeats, seed=seed)
+            values = group[name].to_numpy()
+            low, high = mean_interval(values, patients, **options)
             row |= {name: float(values.mean()), f"{name}_low": low, f"{name}_high": high}
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def explained_table(explained: Explanation) -> pd.DataFrame:
-    """An explanation in numbers: one row an init, with localisation where regions are known."""
-    head = {"finding": explained.finding, "structure": explained.structure}
-    head |= {"stage": explained.stage}
-    if explained.masks is None:
-        table = pd.DataFrame(
-            {
-                "init": list(explained.cams),
-                "images": len(explained.rows),
-                "patients": len(np.unique(explained.patients)),
-            }
-        )
-    else:
-        table = summarise_maps(explained.cams, explained.masks, explained.patients)
-    table.insert(1, "auc", table["init"].map(explained.aucs))
-    for position, (name, value) in enumerate(head.items()):
-        table.insert(position, name, value)
-    return table
-
-
-def localisation_table(
-    encoders: Mapping[str, AnyEncoder],
-    store: RadiographStore,
-    findings: Sequence[str],
-    *,
-    structures: Mapping[str, str] | None = None,
-    stage: str = "layer4",
-    **options: Any,
-) -> pd.DataFrame:
-    """Findings x inits: does the probe's Grad-CAM lie on the finding, in held-out patients?
-
-    Args:
-        encoders: name of the init -> encoder with stages.
-        findings: each needs regions in the store.
-        structures: finding -> name of the region to score against, where it is not the finding's
-            own (for example {"hiatal hernia": "retrocardiac"}).
-        stage: "layer1" to "layer4".
-        **options: as in `explain_finding`.
-
-    Returns:
-        finding, structure, stage, auc (of the probe that is explained), then the columns of
-        `summarise_maps`; the centre prior is one of the inits.
-
-    Raises:
-        InputError: a store without regions, a finding whose held-out images have none.
-    """
-    if not store.has_masks:
-        raise InputError(
-            f"The store {store.path} has no regions to compare maps with: import masks or boxes, "
-            "or use the phantom."
-        )
-    if not findings:
-        raise InputError("There is nothing to localise: give at least one finding.")
-    frames = []
-    for finding in findings:
-        structure = (structures or {}).get(finding, finding)
-        explained = explain_finding(
-            encoders, store, finding, structure=structure, stage=stage, **options
-        )
-        frames.append(explained_table(explained))
-    return pd.concat(frames, ignore_index=True)

@@ -6,8 +6,14 @@ painted patch has to be given a brightness and a contrast, and the network never
 - `oracle`: the hidden patch's own. It shows what the network drew, and uses what it could not
   know.
 - `neighbours`: interpolated from the visible patches nearby. Nothing hidden is used.
-- `global`: one mean and standard deviation of all visible pixels, as in the SCARCE-CXR series.
-  That gives air and bone the same grey, which is why its patches never fuse.
+- `stitched`: those with which both sides of every border of a painted patch agree, see
+  `stitched_statistics`. Nothing hidden is used.
+- `global`: one mean and standard deviation of all visible pixels. That gives air and bone the same
+  grey, which is why such patches never fuse.
+
+The composite of the SCARCE-CXR series, `series`, is `global` with feathered edges (section 4.7).
+The feathering blends with the ORIGINAL on both sides of the mask's edge, so along the border of
+every painted patch it shows hidden pixels that the network never saw.
 
 Arrays here are numpy: pictures (n, H, W) in [0, 1], masks (n, gh, gw) bool, True = hidden.
 """
@@ -29,12 +35,19 @@ from scxr.data.store import RadiographStore
 from scxr.encoders import resize
 from scxr.errors import InputError
 from scxr.evaluate.features import prepared
+from scxr.explain.exposure import (
+    feathered,
+    neighbour_statistics,
+    spread,
+    stitched_statistics,
+    visible_statistics,
+)
 from scxr.methods.settings import with_changes
 from scxr.methods.spark import SparK, SparKSettings, masked_patch_mse, patch_statistics, random_mask
 from scxr.runs import Run, read_tensors
 from scxr.seeds import generator
 
-STATISTICS = ("oracle", "neighbours", "global")
+STATISTICS = ("oracle", "neighbours", "stitched", "global")
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +101,14 @@ class Reconstruction:
         return (self.prediction * std + mean).astype(np.float32)
 
     def composite(self, statistics: str = "neighbours") -> np.ndarray:
-        """Visible pixels as they are, hidden ones as painted, clipped to [0, 1], (n, H, W)."""
+        """Visible pixels as they are, hidden ones as painted, clipped to [0, 1], (n, H, W).
+
+        Args:
+            statistics: one of `STATISTICS`, or `series` for the picture of the SCARCE-CXR series.
+        """
+        if statistics == "series":
+            painted = self.painted("global").clip(0, 1)
+            return feathered(self.images, painted, self.hidden, self.patch_size)
         return np.where(self.hidden, self.painted(statistics).clip(0, 1), self.images)
 
     def error(self, statistics: str = "neighbours") -> np.ndarray:
@@ -117,48 +137,12 @@ class Reconstruction:
             return mean, std
         p = self.patch_size
         coarse = mean[:, ::p, ::p], std[:, ::p, ::p]
-        near = [neighbour_statistics(values, self.mask) for values in coarse]
-        return spread(near[0], p), spread(near[1], p)
-
-
-def spread(patches: np.ndarray, patch_size: int) -> np.ndarray:
-    """One value a patch -> one a pixel: (n, gh, gw) -> (n, gh * patch_size, gw * patch_size)."""
-    return np.repeat(np.repeat(patches, patch_size, axis=1), patch_size, axis=2)
-
-
-def visible_statistics(images: np.ndarray, hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each picture's visible pixels, (n, 1, 1) each."""
-    _require_visible(hidden)
-    seen = np.where(hidden, np.nan, images)
-    mean = np.nanmean(seen, axis=(1, 2), keepdims=True)
-    return mean, np.nanstd(seen, axis=(1, 2), keepdims=True)
-
-
-def neighbour_statistics(values: np.ndarray, mask: np.ndarray, sigma: float = 1.0) -> np.ndarray:
-    """Fill in a number for every hidden patch from the visible ones around it.
-
-    Args:
-        values: (n, gh, gw) one number a patch; those of hidden patches are not looked at.
-        mask: (n, gh, gw) bool, True = hidden.
-        sigma: standard deviation of the Gaussian weight of a visible patch, in patches.
-
-    Returns:
-        (n, gh, gw): weighted means where hidden, `values` where visible.
-    """
-    _require_visible(mask)
-    n, rows, columns = values.shape
-    place = np.indices((rows, columns)).reshape(2, -1).T
-    distance = ((place[:, None] - place[None]) ** 2).sum(axis=-1)
-    weight = np.exp(-distance / (2 * sigma**2)) + 1e-12 / (1 + distance)
-    visible = (~mask).reshape(n, -1).astype(float)
-    flat = np.where(visible > 0, values.reshape(n, -1), 0.0)
-    filled = (flat @ weight) / (visible @ weight)
-    return np.where(mask, filled.reshape(values.shape), values).astype(np.float32)
-
-
-def _require_visible(hidden: np.ndarray) -> None:
-    if hidden.all(axis=(1, 2)).any():
-        raise InputError("A picture is hidden completely: leave at least one patch visible.")
+        centre, width = (neighbour_statistics(values, self.mask) for values in coarse)
+        if statistics == "stitched":
+            centre, width = stitched_statistics(
+                self.images, self.mask, self.prediction, centre, width
+            )
+        return spread(centre, p), spread(width, p)
 
 
 def over_training(run: Run, images: int | None = None) -> list[Reconstruction]:

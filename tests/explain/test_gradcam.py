@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from scxr.data import RadiographStore
-from scxr.encoders import Encoder, build_encoder, freeze
+from scxr.encoders import Encoder, build_encoder, freeze, resize
 from scxr.errors import InputError
 from scxr.evaluate.features import PixelEncoder, extract
 from scxr.evaluate.heads import Classifier, LinearHead, l2_normalise
-from scxr.explain.gradcam import class_activation_maps, raw_maps
+from scxr.explain.gradcam import METHODS, class_activation_maps, raw_maps
 
 ROWS = np.array([4, 9, 30])
 
@@ -65,7 +65,61 @@ def test_an_earlier_stage_by_automatic_differentiation(
     score.backward()
     channels = kept["map"].grad.mean(dim=(2, 3), keepdim=True)
     expected = (channels * kept["map"]).sum(dim=1).detach().numpy()
-    found = raw_maps(wide, head, images, stage)
+    found = raw_maps(wide, head, images, stage, method="grad-cam")
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+
+def test_centring_puts_the_zero_of_every_stage_where_the_last_one_has_it(
+    wide: Encoder, target: RadiographStore, head: LinearHead
+) -> None:
+    images = target.batch(ROWS)
+    for stage in ("layer3", "layer4"):
+        plain = raw_maps(wide, head, images, stage, method="grad-cam")
+        expected = plain - plain.mean(axis=(1, 2), keepdims=True)
+        found = raw_maps(wide, head, images, stage)
+        np.testing.assert_allclose(found, expected, atol=1e-6 * np.abs(plain).max())
+    np.testing.assert_allclose(found, plain, atol=1e-4 * np.abs(plain).max())
+
+
+def test_a_stage_that_speaks_against_the_finding_everywhere_still_has_a_map(
+    wide: Encoder, target: RadiographStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Feature 0 grows with all of layer3 and the head is against it: no position speaks for it."""
+    with torch.no_grad():
+        first, second = wide.trunk.layer4
+        first.bn2.weight.zero_()
+        second.bn2.weight.zero_()
+        first.downsample[0].weight.zero_()
+        first.downsample[0].weight[0] = 1.0
+        first.downsample[1].bias[1] = 1.0
+    images, head = target.batch(ROWS), LinearHead(-np.eye(512)[0], 0.0)
+    assert (raw_maps(wide, head, images, "layer3", method="grad-cam") < 0).all()
+    plain = class_activation_maps(wide, head, images, "layer3", method="grad-cam")
+    assert (plain == 0).all() and "grad-cam at layer3 is zero everywhere for 3" in caplog.text
+    assert (class_activation_maps(wide, head, images, "layer3").max(axis=(1, 2)) == 1).all()
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_every_method_maps_every_stage(
+    wide: Encoder, target: RadiographStore, head: LinearHead, method: str
+) -> None:
+    maps = class_activation_maps(wide, head, target.batch(ROWS), "layer2", method=method)
+    assert maps.shape == (3, 32, 32) and np.isfinite(maps).all()
+    assert maps.min() >= 0 and maps.max() <= 1
+
+
+def test_layer_cam_by_automatic_differentiation(
+    wide: Encoder, target: RadiographStore, head: LinearHead
+) -> None:
+    images = target.batch(ROWS)
+    seen = resize(images.float() / 255, 64)
+    with torch.no_grad():
+        early = wide.stages(seen)[2]
+    leaf = early.clone().requires_grad_(True)
+    late = Classifier(wide, head).judge(wide.trunk.layer4(leaf).mean(dim=(2, 3)))
+    (gradient,) = torch.autograd.grad(late.sum(), leaf)
+    expected = (gradient.clamp(min=0) * early).sum(dim=1).numpy()
+    found = raw_maps(wide, head, images, "layer3", method="layer-cam")
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
@@ -127,6 +181,8 @@ def test_what_cannot_be_explained(wide: Encoder, target: RadiographStore, head: 
     images = target.batch(ROWS)
     with pytest.raises(InputError, match="Unknown stage 'layer5'"):
         class_activation_maps(wide, head, images, "layer5")
+    with pytest.raises(InputError, match="Unknown method 'saliency': choose from centred"):
+        class_activation_maps(wide, head, images, method="saliency")
     with pytest.raises(InputError, match="no stages to look into"):
         class_activation_maps(PixelEncoder(), head, images)
     with pytest.raises(InputError, match="head for 100 features"):

@@ -13,16 +13,19 @@ from matplotlib.figure import Figure
 
 from scxr.data import RadiographStore
 from scxr.errors import InputError
+from scxr.explain.exposure import (
+    neighbour_statistics,
+    spread,
+    stitched_statistics,
+    visible_statistics,
+)
 from scxr.explain.reconstruction import (
     STATISTICS,
     Reconstruction,
     load_spark,
-    neighbour_statistics,
     over_training,
     reconstruct,
     reconstruction_figure,
-    spread,
-    visible_statistics,
 )
 from scxr.methods.spark import masked_patch_mse
 from scxr.pretrain import pretrain
@@ -74,7 +77,7 @@ def test_global_statistics_are_those_of_the_visible_pixels(perfect: Reconstructi
     )
 
 
-@pytest.mark.parametrize("statistics", ["neighbours", "global"])
+@pytest.mark.parametrize("statistics", ["neighbours", "stitched", "global"])
 def test_honest_statistics_never_look_at_what_was_hidden(
     perfect: Reconstruction, statistics: str
 ) -> None:
@@ -97,6 +100,60 @@ def test_visible_pixels_stay_as_they_are(perfect: Reconstruction, statistics: st
     shown = perfect.shown()
     np.testing.assert_array_equal(shown[~perfect.hidden], perfect.images[~perfect.hidden])
     assert all(len(np.unique(shown[i][perfect.hidden[i]])) == 1 for i in range(3))
+
+
+def test_stitching_finds_the_exposure_of_a_continuous_picture() -> None:
+    """A smooth picture, painted perfectly: its borders agree with the true exposure alone."""
+    y, x = np.mgrid[:32, :32] / 32
+    images = (0.5 + 0.2 * np.sin(5 * x + 1) * np.cos(4 * y))[None].astype(np.float32)
+    blocks = images.reshape(1, 4, 8, 4, 8)
+    mean = blocks.mean(axis=(2, 4))
+    std = np.sqrt(blocks.var(axis=(2, 4), ddof=1) + 1e-6)
+    prediction = ((images - spread(mean, 8)) / spread(std, 8)).astype(np.float32)
+    mask = np.random.default_rng(3).random((1, 4, 4)) < 0.5
+    result = Reconstruction(images, mask, prediction)
+
+    def jump(pictures: np.ndarray) -> float:
+        across = np.abs(np.diff(pictures, axis=2))[:, :, 7:-1:8].sum()
+        return float(across + np.abs(np.diff(pictures, axis=1))[:, 7:-1:8].sum())
+
+    error = {name: result.error(name)[result.hidden].mean() for name in STATISTICS}
+    seam = {name: jump(result.composite(name)) / jump(images) for name in STATISTICS}
+    assert error["stitched"] < error["neighbours"] / 3 < error["global"]
+    assert seam["stitched"] < 1.3 < seam["neighbours"] < seam["global"]
+
+
+def test_stitching_is_the_least_squares_solution_of_its_borders() -> None:
+    """Two patches side by side, one hidden: two unknowns, written out by hand."""
+    random = np.random.default_rng(0)
+    images, prediction = random.random((2, 1, 4, 8)).astype(np.float32)
+    mask = np.array([[[False, True]]])
+    guess = np.array([[[0.4, 0.6]]]), np.array([[[0.2, 0.3]]])
+    mean, std = stitched_statistics(images, mask, prediction, *guess, weight=0.5)
+    edge = np.stack([np.ones(4), prediction[0, :, 4]], axis=1)
+    lhs = np.vstack([edge, 0.5 * np.eye(2)])
+    rhs = np.concatenate([images[0, :, 3], 0.5 * np.array([0.6, 0.3])])
+    expected = np.linalg.lstsq(lhs, rhs, rcond=None)[0]
+    np.testing.assert_allclose([mean[0, 0, 1], std[0, 0, 1]], expected.clip([-9, 0]), rtol=1e-4)
+    assert (mean[0, 0, 0], std[0, 0, 0]) == pytest.approx((0.4, 0.2))
+
+
+def test_the_series_picture_is_feathered_and_lets_hidden_pixels_through(
+    perfect: Reconstruction,
+) -> None:
+    shown = perfect.composite("series")
+    assert shown.shape == perfect.images.shape and shown.min() >= 0 and shown.max() <= 1
+    forged = np.where(perfect.hidden, 0.9, perfect.images).astype(np.float32)
+    other = replace(perfect, images=forged).composite("series")
+    assert np.abs(other - shown)[perfect.hidden].max() > 0.01  # the truth shows near the edges
+    inside = Reconstruction(
+        np.full((1, 160, 160), 0.5, np.float32),
+        np.pad([[[True]]], ((0, 0), (2, 2), (2, 2))),
+        np.ones((1, 160, 160), np.float32),
+    )
+    assert inside.composite("series")[0, 80, 80] == pytest.approx(
+        inside.painted("global")[0, 80, 80]
+    )
 
 
 def test_neighbours_fill_in_by_distance() -> None:
