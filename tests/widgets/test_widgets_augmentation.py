@@ -12,6 +12,7 @@ from PIL import Image
 from widget_examples import SETTINGS, SIZE
 
 from scxr.augment import Augmentation, AugmentationParameters, apply, draw, warp
+from scxr.data.phantom import generate
 from scxr.errors import InputError
 from scxr.seeds import generator
 from scxr.widgets import AugmentationWidget, lattice
@@ -214,6 +215,12 @@ def test_four_radiographs_with_strong_noise_stay_under_the_page_limit(real_cxr):
     strong = Augmentation((0.08, 1.0), brightness=0.8, contrast=0.8, noise_std=0.1)
     widget = AugmentationWidget(images, None, ["", "", "", ""], strong)
     assert widget.page_bytes() < PAGE_LIMIT
+
+
+def test_four_images_of_a_chapter_stay_under_the_page_limit():
+    pictures = generate(range(4), size=128, hospital="B", seed=0).images
+    strong = Augmentation((0.08, 1.0), brightness=0.8, contrast=0.8, noise_std=0.1)
+    assert AugmentationWidget(pictures, settings=strong).page_bytes() < PAGE_LIMIT
 
 
 def test_it_tells_its_reasons_in_words(augmentation):
