@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from scxr import cli
 from scxr.data import RadiographStore
 from scxr.data.episodes import choose_findings
 from scxr.data.phantom import write_store
+from scxr.evaluate import summarise
 
 STEPS = ["--set", "steps=4", "batch_size=16", "image_size=32", "queue_size=16"]
 
@@ -141,6 +144,27 @@ def test_evaluate_reports_every_init_on_the_same_positives(capsys, folder, tmp_p
     assert len(pd.read_csv(tmp_path / "table.csv")) == len(table)
 
 
+def test_evaluate_compares_keeps_scores_and_writes_a_report(capsys, folder, finding, tmp_path):
+    arguments = (
+        "evaluate", folder / "run", "--data", folder / "store", "--findings", finding,
+        "--shots", 1, 2, "--trials", 2, "--images", 1, "--compare", "best", "--test", "delong",
+        "--out", tmp_path / "new" / "table.parquet", "--scores", tmp_path / "scores.parquet",
+        "--report", tmp_path / "new" / "page.html",
+    )  # fmt: skip
+    told = answer(capsys, *arguments)
+    rows, comparison = pd.DataFrame(told["rows"]), pd.DataFrame(told["comparison"])
+    kept = pd.read_parquet(tmp_path / "scores.parquet")
+    pd.testing.assert_frame_equal(
+        summarise(kept), pd.read_parquet(tmp_path / "new" / "table.parquet")
+    )
+    assert len(rows) == 3 * 2 and set(comparison["init"]) == {"run"}
+    means = rows[rows["init"] != "run"].groupby("init")["auc_mean"].mean()
+    assert set(comparison["baseline"]) == {means.idxmax()}
+    page = (tmp_path / "new" / "page.html").read_text(encoding="utf-8")
+    assert shlex.join(["scxr", *map(str, arguments), "--json"]) in unescape(page)
+    assert not any(patient in page for patient in kept["patient"])
+
+
 def test_explain_draws_and_scores(capsys, folder, finding, tmp_path):
     rows = answer(
         capsys, "explain", folder / "run", "--data", folder / "store", "--finding", finding,
@@ -208,6 +232,14 @@ def test_published_has_every_row_and_its_source(capsys):
         (["evaluate", "{f}/run", "--data", "{f}/store", "--min-train", "1000"], "1000"),
         (["evaluate", "{f}/run", "--data", "{f}/store", "--inits", "imagnet"], "imagenet"),
         (["evaluate", "{f}/store", "--data", "{f}/store"], "not a run folder"),
+        (["evaluate", "{f}/run", "--data", "{f}/store", "--report", "{f}"], "has to end in .html"),
+        (["evaluate", "{f}/run", "--data", "{f}/store", "--report", "{f}/run/config.json/p.html"],
+         "cannot be made"),
+        (["evaluate", "{f}/run", "--data", "{f}/store", "--out", "{t}/r.xlsx"],
+         "has to end in .csv or .parquet"),
+        (["evaluate", "{f}/run", "--data", "{f}/store", "--scores", "{t}/r"], "has to end in"),
+        (["evaluate", "{f}/run", "--data", "{f}/store", "--compare", "imagenet"],
+         "choose best, run, random, pixels"),
         (["explain", "{f}/run", "--data", "{f}/store", "--finding", "goitre", "--out", "{t}/c.png"],
          "goitre"),
         (["explain", "{f}/run", "--data", "{f}/store", "--finding", "{x}", "--shots",

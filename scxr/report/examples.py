@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 FINDINGS = 3
 INITS = 5
+CANDIDATES = 8
+"""Held-out images mapped for each that is drawn, to find as many patients among them."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def _explain(
         setting=settings["setting"],
         mode=evaluation.mode,
         quick=settings.get("quick", True),
-        images=None if finding in evaluation.store.structures else images,
+        images=None if finding in evaluation.store.structures else CANDIDATES * images,
         cache=settings.get("cache", True),
         device=settings.get("device"),
     )
@@ -113,26 +115,33 @@ def _explain(
 
 def _example(explained: Explanation, images: int, step: float) -> Example:
     masks = explained.masks
-    count = min(images, len(explained.images))
+    drawn = _different(explained.patients, images)
     decimals = numbers.digits(step)
     notes = {n: f"AUC {numbers.plain(a, decimals)}" for n, a in explained.aucs.items()}
     text = (
-        f"{count} held-out radiographs with {explained.finding}, one a row; beside each, laid over "
-        f"it, what speaks for the finding according to {numbers.listed(list(explained.cams))}."
+        f"{len(drawn)} held-out radiographs with {explained.finding}, one a row; beside each, laid "
+        f"over it, what speaks for the finding according to {numbers.listed(list(explained.cams))}."
     )
     if masks is not None:
         text += " The true region is outlined."
     picture = photograph(
         text,
         figures.cam_grid,
-        explained.images[:count],
-        {name: maps[:count] for name, maps in explained.cams.items()},
-        None if masks is None else masks[:count],
-        seen={name: views[:count] for name, views in explained.seen.items()},
+        explained.images[drawn],
+        {name: maps[drawn] for name, maps in explained.cams.items()},
+        None if masks is None else masks[drawn],
+        seen={name: views[drawn] for name, views in explained.seen.items()},
         notes=notes,
     )
     rows, share = _localised(explained) if masks is not None else ((), "")
     return Example(explained.finding, explained.shots, picture, len(explained.rows), share, rows)
+
+
+def _different(patients: np.ndarray, count: int) -> np.ndarray:
+    """The first image of each of the first patients; more of the same where they are too few."""
+    _, first = np.unique(patients, return_index=True)
+    rest = np.setdiff1d(np.arange(len(patients)), first)
+    return np.r_[np.sort(first), rest][:count]
 
 
 def _localised(explained: Explanation) -> tuple[tuple[Localised, ...], str]:

@@ -63,7 +63,7 @@ def labels_needed(evaluation: Evaluation) -> Labels:
     asked = [fit for fit in fits if fit.init == best]
     return Labels(
         init=best,
-        sentences=tuple(fit.labels_needed(auc).sentence for fit in asked for auc in TARGETS),
+        sentences=tuple(_sentences(asked[0])) if asked else (),
         inits=tuple(_curve(fit, fit.init) for fit in fits),
         findings=tuple(_curve(fit, fit.finding) for fit in single),
         picture=drawing(_text(fits), figures.scaling_curve, fits),
@@ -78,6 +78,15 @@ def best_init(evaluation: Evaluation) -> str:
     if evaluation.runs:
         most = most[most["init"].isin(list(evaluation.runs))]
     return str(most.groupby("init", sort=False)["auc_mean"].mean().idxmax())
+
+
+def _sentences(fit: ScalingFit) -> Iterable[str]:
+    """An answer for every target, but a flat curve says so once."""
+    for auc in TARGETS:
+        answer = fit.labels_needed(auc)
+        yield answer.sentence
+        if answer.verdict == "flat":
+            return
 
 
 def _by_finding(evaluation: Evaluation, init: str) -> Iterable[ScalingFit]:

@@ -59,6 +59,7 @@ def render(
     compared, why_not = _compared(evaluation)
     maps = examples(evaluation, images)
     labels = labels_needed(evaluation)
+    means = tables.mean_table(evaluation, labels.fits)
     environment = Environment(
         loader=PackageLoader("scxr.report", "."),
         autoescape=True,
@@ -69,8 +70,8 @@ def render(
     return environment.get_template("page.html.jinja").render(
         title=f"Few-shot evaluation on {evaluation.store.path.name}",
         made=f"{now or datetime.now().astimezone():%d %B %Y, %H:%M %Z}".strip(),
-        short=summary.in_short(evaluation, compared),
-        means=tables.mean_table(evaluation, labels.fits),
+        short=summary.in_short(evaluation, compared, means),
+        means=means,
         results=tables.result_table(evaluation),
         curves=curves(evaluation),
         inits=legend(list(evaluation.encoders)),

@@ -9,19 +9,25 @@ from scxr.evaluate import Evaluation
 from scxr.evaluate.results import FEW_PATIENTS
 from scxr.report import numbers
 from scxr.report.labels import best_init
-from scxr.report.tables import SIGNIFICANT, verdicts
+from scxr.report.tables import SIGNIFICANT, Table, verdicts
 
 
-def in_short(evaluation: Evaluation, comparison: pd.DataFrame | None) -> list[str]:
-    """The result in a few sentences."""
+def in_short(
+    evaluation: Evaluation, comparison: pd.DataFrame | None, means: Table | None
+) -> list[str]:
+    """The result in a few sentences; `means` has the intervals where there are several findings."""
     results = evaluation.results()
     count, most = len(evaluation.findings), int(results["shots"].max())
     top = results[results["shots"] == most].groupby("init", sort=False)["auc_mean"].mean()
     decimals = numbers.digits(results["auc_step"].mean() / count)
     best, rival = best_init(evaluation), evaluation.best_baseline()
-    what = f"a mean AUC of {numbers.plain(top[best], decimals)} over {count} findings"
-    if count == 1:
-        what = f"an AUC of {numbers.plain(top[best], decimals)} for {evaluation.findings[0]}"
+    if means is None:
+        row = results[(results["init"] == best) & (results["shots"] == most)].iloc[0]
+        span = numbers.span(row["ci_low"], row["ci_high"], decimals)
+        value = numbers.plain(top[best], decimals)
+        what = f"an AUC of {value} (95 % interval {span}) for {evaluation.findings[0]}"
+    else:
+        what = f"a mean AUC of {_last(means, best)} over {count} findings"
     images = f"{most} labelled image{'s' if most > 1 else ''} a class"
     first = f"With {images}, {best} reaches {what}"
     if rival is not None and rival != best:
@@ -32,6 +38,13 @@ def in_short(evaluation: Evaluation, comparison: pd.DataFrame | None) -> list[st
     if comparison is not None:
         sentences.append(_compared(comparison))
     return sentences
+
+
+def _last(means: Table, init: str) -> str:
+    """The mean at the largest shot count, with its interval if there is one."""
+    lines = {line.init: line for block in means.blocks for line in block.lines}
+    last = lines[init].values[-1]
+    return last.number + (f" (95 % interval {last.details[0]})" if last.details else "")
 
 
 def _compared(comparison: pd.DataFrame) -> str:
