@@ -18,14 +18,16 @@ phantoms at 64 px and four inits 14 % of the maps at layer3 were blank (40 % for
 of them for some findings), with gradients position by position (HiResCAM) still 8 %.
 
 LayerCAM (Jiang et al. 2021, doi:10.1109/TIP.2021.3089943), made for early stages, counts positive
-gradients alone and was never blank. But it hears only the evidence for: with a RANDOM head its maps
-stayed the same (rank correlation 0.90 on average, 0.97 for an untrained network), so it shows the
-picture more than what was learned (`scxr.explain.randomisation`).
+gradients alone and was never blank. But it hears only the evidence for: with the head drawn at
+RANDOM its maps at layer3 stayed the same (mean rank correlation 0.90 over two findings and four
+inits, 0.97 for untrained weights), so they show the picture more than what was learned
+(`scxr.explain.randomisation`).
 
 So the default, `centred`, is Grad-CAM less its mean over the picture: what speaks for the finding
 more than the picture's average position does. At the last stage it is Grad-CAM itself, whose mean
 is zero; before it, it puts the zero where the last stage has it. No map was blank, and with a
-random head the rank correlation fell to 0.11.
+random head the same rank correlation was 0.11. A stage with a single position (32-px pictures at
+layer4) has no map: nothing there is more than average.
 """
 
 from __future__ import annotations

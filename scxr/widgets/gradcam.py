@@ -15,6 +15,7 @@ import traitlets
 
 from scxr.encoders import Encoder
 from scxr.errors import InputError
+from scxr.evaluate.heads import Classifier
 from scxr.explain.findings import Explanation
 from scxr.explain.gradcam import class_activation_maps
 from scxr.explain.localisation import energy_inside, hit
@@ -117,7 +118,7 @@ class GradCamWidget(CourseWidget):
 
         Args:
             explanations: of several findings, and of several stages each.
-            encoders: name of the init -> encoder. With them and a kernel, the probes explain a
+            encoders: name of the init -> encoder. With them and a kernel, the networks explain a
                 picture of the reader's own.
             images: at most so many of each finding.
         """
@@ -208,14 +209,17 @@ def _peak(cam: np.ndarray) -> tuple[float, float] | None:
 
 
 def _probes(told: list[Explanation], encoders: Mapping[str, Encoder]) -> Explain:
-    """The explanations' own probes, ready for another picture."""
-    heads = {(init, e.finding): head for e in told for init, head in e.heads.items()}
+    """The very networks that the explanations explain, probes or fine-tuned, ready for another
+    picture."""
+    known = {(init, e.stage, e.finding): e for e in told for init in e.cams}
 
     def explain(image: np.ndarray, init: str, stage: str, finding: str) -> np.ndarray:
         if init not in encoders:
             raise InputError(f"The encoder of {init!r} was not given to the widget.")
+        e = known[init, stage, finding]
+        model = e.models.get(init) or Classifier(encoders[init], e.heads[init])
         picture = torch.from_numpy(image)[None, None]
-        return class_activation_maps(encoders[init], heads[init, finding], picture, stage)[0]
+        return class_activation_maps(model, None, picture, stage, method=e.method)[0]
 
     return explain
 

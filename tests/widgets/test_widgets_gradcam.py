@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from widget_examples import SIZE
 
 from scxr.encoders import build_encoder
 from scxr.errors import InputError
-from scxr.evaluate.heads import LinearHead
+from scxr.evaluate.heads import Classifier, LinearHead
 from scxr.explain.findings import Explanation
 from scxr.explain.gradcam import class_activation_maps
 from scxr.widgets import GradCamWidget
@@ -123,6 +124,24 @@ def test_the_explained_probes_answer_for_a_readers_picture(chests, cams, ask):
     assert np.array_equal(np.frombuffer(heat, np.uint8).reshape(SIZE, SIZE), np.rint(cam * 255))
     answer, _ = ask(widget, request | {"init": "random"}, file.getvalue())
     assert answer["type"] == "error" and "encoder of 'random' was not given" in answer["message"]
+
+
+def test_a_fine_tuned_network_answers_with_its_own_weights_and_method(chests, cams, ask):
+    start = build_encoder("resnet18", image_size=SIZE, mean=0.5, std=0.25, seed=0).eval()
+    moved = build_encoder("resnet18", image_size=SIZE, mean=0.5, std=0.25, seed=1).eval()
+    told = explanation(chests, cams, "hiatal hernia", "layer3", row=0, masked=True)
+    model = Classifier(moved, LinearHead(np.linspace(-1, 1, 512), 0.0))
+    told = replace(told, models={"MoCo v2": model}, mode="finetune", method="layer-cam")
+    widget = GradCamWidget.from_explanations([told], {"MoCo v2": start})
+    file = io.BytesIO()
+    Image.fromarray(chests["images"][0]).save(file, "PNG")
+    request = {"type": "explain", "id": 1, "stage": "layer3", "finding": "hiatal hernia"}
+    _, (grey, heat) = ask(widget, request | {"init": "MoCo v2"}, file.getvalue())
+    picture = np.frombuffer(grey, np.uint8).reshape(1, 1, SIZE, SIZE)
+    cam = class_activation_maps(
+        model, None, torch.from_numpy(picture.copy()), "layer3", method="layer-cam"
+    )[0]
+    assert np.array_equal(np.frombuffer(heat, np.uint8).reshape(SIZE, SIZE), np.rint(cam * 255))
 
 
 def test_large_pictures_shrink_with_their_peaks():
