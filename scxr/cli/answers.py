@@ -70,7 +70,9 @@ def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
 def _text(frame: pd.DataFrame) -> str:
     if frame.empty:
         return "none"
-    return frame.to_string(index=False, float_format=lambda x: f"{x:.3f}")
+    fine = {"auc_step": "{:.1g}".format}  # steps can be far smaller than what they are steps of
+    shown = {name: fine[name] for name in frame.columns if name in fine}
+    return frame.to_string(index=False, float_format=lambda x: f"{x:.3f}", formatters=shown)
 
 
 def require_writable(path: Path | None, *suffixes: str) -> None:

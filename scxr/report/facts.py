@@ -18,7 +18,7 @@ BASELINES = {
     "pixels": "no network: the picture itself, made small",
     "imagenet": "trained with labels on photographs (ImageNet)",
     "rad-dino": "RAD-DINO, a public encoder of chest radiographs",
-    "xrv": "TorchXRayVision's DenseNet, trained with labels on chest radiographs",
+    "xrv": "TorchXRayVision's DenseNet, trained with labels of public data, perhaps with these",
 }
 MODES = {
     "probe": "linear probe: logistic regression on the frozen features, L2-normalised",
