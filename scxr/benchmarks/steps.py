@@ -103,6 +103,8 @@ def run(
         if value < 1:
             raise InputError(f"{name} is {value}, but must be at least 1.")
     changes = {"image_size": size, "batch_size": batch_size, "backbone": backbone, "steps": 1}
+    if method == "moco":  # MoCo v2's step and head, which are lightly's
+        changes |= {"symmetric": False, "head_layers": 2, "output_norm": False}
     settings = with_changes(METHODS[method].presets["quick"], changes)
     settings = replace(settings, augmentation=SETTINGS)
     fabric = build_fabric(device, precision)
