@@ -1,12 +1,14 @@
 // SparK: what the network saw, what it painted, and where it was wrong.
 
-// The pictures of a prediction in the order of Python's VIEWS, then the error.
-const SHOWN = 0;
-const PICTURES = 5;
+// The pictures of a prediction in the order of Python's VIEWS behind the first, which is the input;
+// a kernel answers with the input before them and the error behind them.
+const ORDER = ["neighbours", "oracle", "global", "raw", "stitched", "series"];
 const VIEWS = [
   ["neighbours", "composite", "Hidden patches as painted. Their brightness and contrast come from the visible patches nearby: nothing hidden is used."],
+  ["stitched", "stitched", "Hidden patches as painted, in the brightness and contrast with which both sides of every border agree. Nothing hidden is used; honest mistakes may be smoothed over."],
   ["oracle", "true exposure", "Hidden patches as painted, in their own true brightness and contrast. It shows best what was drawn, with two numbers a patch that the network cannot know."],
-  ["global", "one exposure", "Hidden patches as painted, all in the mean and spread of the visible pixels, as in the SCARCE-CXR series: air and bone get the same grey, so the patches never fuse."],
+  ["global", "one exposure", "Hidden patches as painted, all in the mean and spread of the visible pixels of the whole picture: air and bone get the same grey, so the patches never fuse."],
+  ["series", "series", "The picture of the SCARCE-CXR series: one exposure, edges feathered. The feathering mixes the original in, so along the borders it shows what the network never saw."],
   ["raw", "raw", "What leaves the network: every patch in its own scale, visible ones too. Mid grey is a patch's mean."],
   ["error", "error", "Difference between the composite and the truth, as a share of the grey range; visible patches have none."],
 ];
@@ -17,8 +19,8 @@ async function render({ model, el }) {
   const set = watch(model, ["image", "epoch", "ratio", "view"], redraw);
   const [count, height, width] = get("shape");
   const [rows, columns] = get("grid");
-  const [originals, pictures, errors] = await Promise.all([openSheet(get("originals"), width, height),
-    openSheet(get("pictures"), width, height), unpack(get("errors"), width, height)]);
+  const [originals, inputs, pictures, errors] = await Promise.all([
+    ...["originals", "inputs", "pictures"].map((name) => openSheet(get(name), width, height)), unpack(get("errors"), width, height)]);
   let own = null; // the reader's mask and the kernel's answer: {mask, frames, score}
   let cell = 0;
 
@@ -121,7 +123,7 @@ async function render({ model, el }) {
     const share = mask().reduce((a, b) => a + b, 0) / mask().length;
     input.clear();
     if (own) original.copyTo(input, mask(), rows, columns);
-    else input.frame(pictures, place() * PICTURES + SHOWN);
+    else input.frame(inputs, get("ratio") * count + get("image"));
     if (!editor.hidden) {
       const [w, hgt] = [width / columns, height / rows];
       input.overlay.append(s("path", { class: "grid", d: lines(rows, columns) }));
@@ -134,8 +136,8 @@ async function render({ model, el }) {
     ...Array.from({ length: c - 1 }, (_, i) => `M${((i + 1) * width) / c} 0V${height}`)].join("");
 
   function drawOutput() {
-    const index = VIEWS.findIndex(([key]) => key === get("view"));
-    const [key, name, meaning] = VIEWS[index];
+    const [key, name, meaning] = VIEWS.find(([known]) => known === get("view"));
+    const index = ORDER.indexOf(key);
     bar.hidden = key !== "error";
     output.caption(`${name[0].toUpperCase()}${name.slice(1)}. ${meaning}`);
     output.alt(`${name}: ${meaning}`);
@@ -143,10 +145,10 @@ async function render({ model, el }) {
     if (own && !own.frames) return;
     if (key !== "error") {
       if (own) output.grey(own.frames[index + 1]);
-      else output.frame(pictures, place() * PICTURES + index + 1);
+      else output.frame(pictures, place() * ORDER.length + index);
       return;
     }
-    const error = own ? own.frames[PICTURES] : errors[place()];
+    const error = own ? own.frames[ORDER.length + 1] : errors[place()];
     output.frame(originals, get("image"));
     const cells = mask();
     const patch = (i) => Math.floor((Math.floor(i / width) * rows) / height) * columns + Math.floor(((i % width) * columns) / width);

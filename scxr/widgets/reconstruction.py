@@ -15,12 +15,19 @@ import torch
 import traitlets
 
 from scxr.errors import InputError
-from scxr.explain.reconstruction import Reconstruction, load_spark, over_training, reconstruct
+from scxr.explain.reconstruction import (
+    STATISTICS,
+    Reconstruction,
+    load_spark,
+    over_training,
+    reconstruct,
+)
 from scxr.runs import Run
 from scxr.widgets.base import CourseWidget, front_end, style
 from scxr.widgets.packing import as_uint8, pack, sheet, shrink
 
-VIEWS = ("shown", "neighbours", "oracle", "global", "raw")
+VIEWS = ("shown", "neighbours", "oracle", "global", "raw", "stitched", "series")
+"""What a kernel answers; a page has the first once, the others for every epoch."""
 RAW_RANGE = 3.0
 """Raw predictions are shown from minus to plus this many standard deviations of a patch."""
 ERROR_RANGE = 0.5
@@ -57,6 +64,7 @@ class ReconstructionWidget(CourseWidget):
     ratios = traitlets.List(traitlets.Float()).tag(sync=True)
     masks: traitlets.List = traitlets.List().tag(sync=True)
     originals = traitlets.Bytes().tag(sync=True)
+    inputs = traitlets.Bytes().tag(sync=True)
     pictures = traitlets.Bytes().tag(sync=True)
     errors = traitlets.Bytes().tag(sync=True)
     scores: traitlets.List = traitlets.List().tag(sync=True)
@@ -88,7 +96,9 @@ class ReconstructionWidget(CourseWidget):
             for stack in predictions
         ]
         flat = [part for epoch in shown for part in epoch]
-        frames = np.concatenate([np.concatenate(pictures) for pictures, _, _ in flat])
+        # What the network saw is the same at every epoch.
+        inputs = np.concatenate([pictures[:, 0] for pictures, _, _ in shown[0]])
+        frames = np.concatenate([np.concatenate(pictures[:, 1:]) for pictures, _, _ in flat])
         errors = np.concatenate([error for _, error, _ in flat])
         scores = [[score for _, _, scores in epoch for score in scores] for epoch in shown]
         small = shrink(grey, self._side)
@@ -99,6 +109,7 @@ class ReconstructionWidget(CourseWidget):
             ratios=masks.mean(axis=(1, 2, 3)).tolist(),
             masks=masks.reshape(*masks.shape[:2], -1).astype(int).tolist(),
             originals=sheet(small),
+            inputs=sheet(inputs),
             pictures=sheet(frames),
             errors=pack(errors),
             scores=scores,
@@ -137,7 +148,7 @@ class ReconstructionWidget(CourseWidget):
             images: (n, H, W) uint8; masks: (n, gh, gw) bool; predictions: (n, H, W).
 
         Returns:
-            The pictures named in `VIEWS`, (n, 5, h, w) uint8 at the page's size, the errors
+            The pictures named in `VIEWS`, (n, 7, h, w) uint8 at the page's size, the errors
             (n, h, w) uint8, and n mean squared errors on hidden pixels (1 = painting the mean).
         """
         result = Reconstruction(
@@ -145,7 +156,7 @@ class ReconstructionWidget(CourseWidget):
             np.array(masks, bool),
             np.array(predictions, np.float32),
         )
-        pictures = {name: result.composite(name) for name in ("neighbours", "oracle", "global")}
+        pictures = {name: result.composite(name) for name in (*STATISTICS, "series")}
         pictures |= {"shown": result.shown(), "raw": predictions / (2 * RAW_RANGE) + 0.5}
         stacked = np.stack([self._to_page(pictures[name]) for name in VIEWS], axis=1)
         error = (result.error("neighbours") / ERROR_RANGE).clip(0, 1)

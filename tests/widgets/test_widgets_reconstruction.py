@@ -12,7 +12,7 @@ from widget_examples import PATCH, SIZE
 
 from scxr.data.phantom import write_store
 from scxr.errors import InputError
-from scxr.explain.reconstruction import reconstruct
+from scxr.explain.reconstruction import Reconstruction, reconstruct
 from scxr.methods.spark import masked_patch_mse
 from scxr.pretrain import pretrain
 from scxr.runs import Run, write_json, write_tensors
@@ -53,7 +53,7 @@ def test_composites_are_the_truth_where_visible_and_rescaled_paint_where_hidden(
     shown, error, score = pictures_of(widget, mask, painted[0])
     visible = np.ones((32, 32), bool)
     visible[:16, 16:] = False
-    for view in ("shown", "neighbours", "oracle", "global"):
+    for view in ("shown", "neighbours", "oracle", "global", "stitched"):
         assert np.array_equal(shown[view][visible], image[0][visible])
         assert np.ptp(shown[view][~visible]) == 0
     assert shown["oracle"][0, 20] == round(float(image[0, :16, 16:].mean()))
@@ -78,6 +78,24 @@ def test_a_perfect_prediction_restores_the_picture():
     assert np.abs(shown["oracle"].astype(int) - image[0]).max() <= 1
     assert score == pytest.approx(0.0, abs=1e-3)
     assert error[:16, :16].max() > 0  # its brightness and contrast are only guessed
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("view", ["stitched", "series"])
+def test_stitched_and_feathered_pictures_can_be_chosen(
+    reconstruction, reconstructions, show, pixels, view
+):
+    page = show(reconstruction)
+    page.get_by_label(view, exact=True).check()
+    result = Reconstruction(
+        reconstructions["images"][:1].astype(np.float32) / 255,
+        reconstructions["masks"][0, :1],
+        reconstructions["predictions"][-1, 0, :1],
+    )
+    expected = 255 * result.composite(view)[0]
+    shown = pixels(page, 2)[..., 0]
+    assert np.abs(shown - expected).mean() < 4  # the page's pictures are JPEG
+    assert np.abs(shown - 255 * result.composite("global")[0]).mean() > 5
 
 
 def test_errors_travel_without_loss(reconstruction, reconstructions):
@@ -105,7 +123,7 @@ def test_one_mask_ratio_needs_no_axis_of_its_own(reconstructions):
     widget = ReconstructionWidget(**one)
     assert len(widget.ratios) == 1
     picture = Image.open(io.BytesIO(widget.pictures))
-    assert picture.size == (8 * SIZE, 4 * SIZE)  # 3 epochs x 2 images x 5 views, 8 in a row
+    assert picture.size == (8 * SIZE, 5 * SIZE)  # 3 epochs x 2 images x 6 views, 8 in a row
 
 
 def test_the_kernel_paints_what_the_reader_hides(reconstruction, ask):
