@@ -91,8 +91,8 @@ def contrast(colour: str, background: str) -> float:
 
 
 def test_ink_and_lines_read_on_white_and_on_black() -> None:
-    for background in ("#ffffff", "#121212"):
-        assert contrast(INK, background) > 3.8
+    for background in ("#ffffff", "#000000"):  # the book's plates behind figures, day and night
+        assert contrast(INK, background) >= 4.5
         assert min(contrast(colour, background) for colour in COLOURS) > 2
     assert len(set(MARKERS)) == len(MARKERS) == len(COLOURS)
 
