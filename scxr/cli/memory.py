@@ -17,7 +17,7 @@ class Memory(Command):
     method: Annotated[Positional[str], arg(metavar="METHOD")]
     """moco, barlow, dino, spark or another method's name."""
     backbone: str | None = None
-    """resnet18, resnet34 or resnet50; the preset's, if not given."""
+    """resnet18, resnet34, resnet50, vit_tiny or vit_small; the preset's, if not given."""
     batch: int | None = None
     """Images in a step; the preset's, if not given."""
     size: int | None = None
