@@ -30,6 +30,10 @@ from scxr.evaluate.cells import Cell
 from scxr.evaluate.delong import Components
 from scxr.seeds import seed_for
 
+TRUST = 5
+"""Degrees of freedom that the formula's variance is worth. Without it a variance from six patients
+with the finding makes the interval too wide (98 % instead of 95 % in simulation)."""
+
 
 def check_patients(cell: Cell) -> None:
     """Raise `InputError` when all of a cell's images belong to one patient."""
@@ -171,7 +175,8 @@ def interval(cell: Cell, *, level: float = 0.95) -> tuple[float, float]:
 
     Newcombe's interval for as many patients as there are, scaled by the ratio of the estimated
     standard error to the formula's. One AUC step is added to both, so that the ratio tends to 1
-    where neither has any spread left (an AUC of exactly 1).
+    where neither has any spread left (an AUC of exactly 1). With a single trial, which is what the
+    formula is about, the ratio is drawn towards 1 as if by `TRUST` further patients.
 
     Raises:
         InputError: all images belong to one patient.
@@ -179,8 +184,12 @@ def interval(cell: Cell, *, level: float = 0.95) -> tuple[float, float]:
     spread = _analytic_spread(cell)
     formula = hanley_mcneil(cell.mean, *cell.counts())
     step = (cell.step / len(cell.trials)) ** 2
-    ratio = ((spread.error**2 + step) / (formula + step)) ** 0.5
-    return score_interval(cell.mean, *cell.counts(), reach=ratio * spread.quantile(level))
+    ratio = (spread.error**2 + step) / (formula + step)
+    trust = TRUST if len(cell.trials) == 1 else 0
+    freedom = spread.freedom + trust
+    ratio = (trust + spread.freedom * ratio) / freedom
+    reach = ratio**0.5 * Spread(spread.error, freedom).quantile(level)
+    return score_interval(cell.mean, *cell.counts(), reach=reach)
 
 
 def _analytic_spread(cell: Cell) -> Spread:

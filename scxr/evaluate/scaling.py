@@ -28,7 +28,9 @@ from scxr.seeds import seed_for
 EXPONENTS = (0.05, 3.0)
 """Slower, a curve has no ceiling that fifty shots could show; faster, it is there at once."""
 FURTHEST = 4.0
-"""How far beyond the largest number of shots an answer is given, as a factor."""
+"""How far beyond the largest number of shots an answer is given, as a factor. On learning curves
+that are known exactly (nearest means of Gaussian features, 8 to 512 wide), a power law through 1 to
+50 shots is off by up to 0.04, with 512 features 0.09, at four times as many; further on by 0.14."""
 MEAN = "mean over findings"
 
 
@@ -63,6 +65,7 @@ class ScalingFit:
         shots, aucs: (s,) the points.
         ci_low, ci_high: (s,) their intervals.
         ceiling, scale, exponent: the fit; `ceiling` is at most 1, `exponent` within `EXPONENTS`.
+            Where the curve still climbs at the last shot count, the ceiling is little but a guess.
         ceiling_interval, scale_interval, exponent_interval: (low, high) at `level`.
         level: of all intervals.
         note: what a reader has to know before believing the curve.
@@ -233,6 +236,8 @@ def fit_scaling(
         )
     estimate = _points_of_scores if scored else _points_of_results
     aucs, covariance = estimate(part, findings, shots, repeats, seed)
+    if not (np.isfinite(aucs).all() and np.isfinite(covariance).all()):
+        raise InputError("Some AUCs or intervals of the curve are not finite: evaluate it again.")
     named = findings[0] if len(findings) == 1 else MEAN
     return _fit(init, named, shots, aucs, covariance, level, repeats, seed, note)
 
