@@ -354,7 +354,7 @@ Markdown(
 # the finding that there is, and as many normal ones.
 
 # %% tags=["nbval-ignore-output"]
-many = pd.DataFrame([one_trial(f, EVERY, t) for f in FINDINGS for t in range(2)])
+many = pd.DataFrame([one_trial(f, EVERY, t) for f in FINDINGS for t in range(3)])
 results = {"23 labels": few, "all labels": many}
 summary = pd.concat(
     table.groupby("finding")["AUC"].agg(["mean", "std"]).assign(labels=labels).reset_index()
@@ -599,7 +599,7 @@ for (name, line), (colour, marker, dash) in zip(shut.items(), looks, strict=True
 axis.axhline(0.5, color=INK, ls=":", lw=1)
 axis.xaxis.set_major_formatter("{x:.0%}")
 axis.set(xlabel="share of the abnormal images that come from B", ylabel="AUC, held-out patients")
-axis.legend()
+figure.legend(loc="outside lower center", ncols=3)
 plt.show()
 
 # %% [markdown]
