@@ -65,7 +65,7 @@ class Evaluate(Command):
     scores: Annotated[Path | None, arg(metavar="FILE.parquet|.csv", help=SCORES)] = None
     report: Annotated[Path | None, arg(metavar="PAGE.html", help=REPORT)] = None
     images: int = 3
-    """Radiographs a finding in the report; 0 leaves all pictures of patients out."""
+    """Radiographs a finding in the report, at most 6; 0 leaves all pictures of patients out."""
 
     def __call__(self) -> Answer:
         for path in (self.out, self.scores):

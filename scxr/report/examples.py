@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 FINDINGS = 3
 INITS = 5
+IMAGES = 6
+"""Findings, inits and images at most: the page stays small enough for a mail."""
 CANDIDATES = 8
 """Held-out images mapped for each that is drawn, to find as many patients among them."""
 
@@ -61,8 +63,10 @@ def examples(evaluation: Evaluation, images: int) -> Examples:
     that is no better than chance explains nothing.
 
     Args:
-        images: to draw for each finding, the first held-out ones in the store; 0 for none.
+        images: to draw for each finding, the first held-out ones in the store; 0 for none, `IMAGES`
+            at most.
     """
+    images = min(images, IMAGES)
     if images < 1:
         return Examples(reason="Pictures were left out of this report.")
     inits = evaluation.encoders.items()
