@@ -11,6 +11,9 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from scxr.errors import InputError
+from scxr.evaluate.comparison import TESTS, _contributions
+from scxr.evaluate.results import SCORE_COLUMNS
+from scxr.evaluate.simulation import Design
 from scxr.evaluate.statistics import (
     Cell,
     auc,
@@ -44,6 +47,7 @@ def shift_for(truth: float) -> float:
     return float(stats.norm.ppf(truth) * np.sqrt(2))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.integers(-4, 4)), min_size=2, max_size=40))
 def test_auc_is_the_share_of_pairs_won(pairs: list[tuple[bool, int]]) -> None:
     labels = np.array([label for label, _ in pairs])
@@ -108,7 +112,7 @@ def test_intervals_cover_a_known_auc(truth: float, positives: int, negatives: in
     covered = []
     for _ in range(300):
         drawn = cell(random.normal(shift_for(truth), 1, positives), random.normal(0, 1, negatives))
-        low, high = interval(Cell(drawn), repeats=300)
+        low, high = interval(Cell(drawn))
         covered.append(low <= truth <= high)
     assert 0.92 <= np.mean(covered) <= 0.985
 
@@ -125,58 +129,99 @@ def test_images_of_one_patient_are_not_independent_evidence() -> None:
             (cell(scores[:40], scores[40:], patients), by_patient),
             (cell(scores[:40], scores[40:]), by_image),
         ):
-            low, high = interval(Cell(frame), repeats=200)
+            low, high = interval(Cell(frame))
             covered.append(low <= truth <= high)
     assert np.mean(by_patient) >= 0.92
     assert np.mean(by_image) < 0.8
 
 
-def few_shot_experiment(random: np.random.Generator, trials: int = 10) -> pd.DataFrame:
-    """Nearest-mean classifiers from 5 shots, validated on the same positives in every trial."""
-    shift = np.zeros(8)
-    shift[0] = 1.5
-    pool, others = random.normal(size=(60, 8)) + shift, random.normal(size=(400, 8))
-    held, normal = random.normal(size=(15, 8)) + shift, random.normal(size=(200, 8))
-    frames = []
-    for trial in range(trials):
-        take = random.permutation(60)[:5], random.permutation(400)[:5]
-        direction = pool[take[0]].mean(axis=0) - others[take[1]].mean(axis=0)
-        chosen = random.permutation(200)[:15]
-        frame = cell(held @ direction, normal[chosen] @ direction)
-        frame["row"] = np.r_[np.arange(15), 15 + chosen]
-        frame["patient"] = [f"p{i}" for i in frame["row"]]
-        frames.append(frame.assign(trial=trial))
-    return pd.concat(frames)
+def within(successes: float, probability: float, repetitions: int) -> bool:
+    """Whether a count is no surprise (one in ten thousand) under a binomial distribution."""
+    low, high = stats.binom.interval(0.9999, repetitions, probability)
+    return bool(low <= successes <= high)
 
 
-def test_the_interval_over_trials_covers_the_expected_auc() -> None:
-    random = np.random.default_rng(11)
-    shift = np.zeros(8)
-    shift[0] = 1.5
-    directions = shift + random.normal(0, np.sqrt(2 / 5), (20_000, 8))
-    expected = stats.norm.cdf(
-        directions @ shift / np.linalg.norm(directions, axis=1) / np.sqrt(2)
-    ).mean()
-    covered = []
-    for _ in range(150):
-        low, high = interval(Cell(few_shot_experiment(random)), repeats=200)
-        covered.append(low <= expected <= high)
-    assert 0.9 <= np.mean(covered) <= 0.99
+@pytest.mark.parametrize(
+    "design",
+    [Design(6), Design(15, images=2.4, auc=0.9), Design(6, trials=10, auc=0.6), Design(15, 10)],
+    ids=repr,
+)
+def test_intervals_and_tests_keep_their_word_in_simulation(design: Design) -> None:
+    repetitions, covered, rejected = 200, 0, 0
+    for seed in range(repetitions):
+        first, second = design.cells(seed)
+        low, high = interval(first)
+        covered += low <= design.auc <= high
+        rejected += paired_difference(first, second, repeats=499, seed=seed)["p"] < 0.05
+    # What is promised is 95 +- 2 and 5 +- 2 per cent.
+    assert any(within(covered, p, repetitions) for p in (0.93, 0.95, 0.97))
+    assert any(within(rejected, p, repetitions) for p in (0.03, 0.05, 0.07))
 
 
-def test_a_paired_comparison_rejects_a_true_null_rarely_and_a_difference_often() -> None:
-    random = np.random.default_rng(5)
-    same, better = [], []
-    for _ in range(200):
-        base = np.r_[random.normal(1, 1, 60), random.normal(0, 1, 60)]
-        noise = random.normal(0, 0.6, (3, 120))
-        first, second, worse = (
-            Cell(cell(s[:60], s[60:])) for s in (base + noise[0], base + noise[1], 4 * noise[2])
+@pytest.mark.parametrize("test", TESTS)
+def test_every_paired_test_finds_a_large_difference_and_seldom_one_that_is_not(test: str) -> None:
+    same, worse = Design(40), Design(40, auc=0.9, other=0.7)
+    repetitions = 60
+    wrong, right = (
+        sum(
+            paired_difference(*design.cells(seed), test=test, repeats=199)["p"] < 0.05
+            for seed in range(repetitions)
         )
-        same.append(paired_difference(first, second, repeats=200)["p"] < 0.05)
-        better.append(paired_difference(first, worse, repeats=200)["p"] < 0.05)
-    assert 0.01 <= np.mean(same) <= 0.09
-    assert np.mean(better) >= 0.8
+        for design in (same, worse)
+    )
+    assert wrong <= stats.binom.ppf(0.9999, repetitions, 0.07)
+    assert right >= 0.8 * repetitions
+
+
+@pytest.mark.parametrize("test", TESTS)
+def test_the_interval_of_a_difference_leaves_zero_out_where_the_test_rejects(test: str) -> None:
+    verdicts = set()
+    for seed in range(40):
+        design = Design(8, trials=1 + seed % 2, auc=0.85, other=0.65)
+        found = paired_difference(*design.cells(seed), test=test, repeats=399)
+        assert found["ci_low"] <= found["difference"] <= found["ci_high"]
+        rejected = found["p"] < 0.05
+        assert rejected == (not found["ci_low"] <= 0 <= found["ci_high"])
+        verdicts.add(rejected)
+    assert verdicts == {True, False}
+
+
+def test_the_simulation_has_the_auc_that_it_claims() -> None:
+    for design in (Design(300, auc=0.8, other=0.65), Design(200, trials=40, auc=0.8, other=0.65)):
+        cells = [design.cells(seed) for seed in range(5)]
+        for init, truth in ((0, 0.8), (1, 0.65)):
+            assert np.mean([pair[init].mean for pair in cells]) == pytest.approx(truth, abs=0.02)
+    frame = Design(5, trials=2, images=2.4).draw(0)
+    assert tuple(frame.columns) == SCORE_COLUMNS
+    assert [len(part) for _, part in frame.groupby("init")] == [len(frame) // 2] * 2
+    assert Cell(frame[frame["init"] == "a"]).mean == Design(5, 2, 2.4).cells(0)[0].mean
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_swap_is_what_swapping_the_ranks_gives(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    first, second = Design(4, trials=2, images=2.4).cells(seed)
+    contributions, shares = _contributions(first, second)
+    assert shares.sum() == pytest.approx(1)
+    assert contributions.sum(axis=1) == pytest.approx(first.aucs - second.aucs)
+    for _ in range(5):
+        swapped = random.random(len(first.patients)) < 0.5
+        for found, one, two in zip(contributions, first.trials, second.trials, strict=True):
+            ranks = np.stack([stats.rankdata(one.scores), stats.rankdata(two.scores)])
+            ranks = np.where(swapped[one.patients], ranks[::-1], ranks)
+            expected = roc_auc_score(one.labels, ranks[0]) - roc_auc_score(one.labels, ranks[1])
+            assert found @ np.where(swapped, -1, 1) == pytest.approx(expected)
+
+
+def test_scales_do_not_matter_to_the_swaps_and_equal_inits_do_not_differ() -> None:
+    frame = cell(np.array([3.0, 1.0, 2.5, 4.0]), np.array([0.0, 2.0, 0.5, 1.5]))
+    other = frame.assign(score=frame["score"].to_numpy()[[1, 0, 2, 3, 5, 4, 6, 7]])
+    plain = paired_difference(Cell(frame), Cell(other))
+    stretched = paired_difference(Cell(frame), Cell(other.assign(score=np.exp(other["score"]))))
+    assert plain == stretched
+    equal = paired_difference(Cell(frame), Cell(frame))
+    assert equal["p"] == 1.0
+    assert equal["ci_low"] < 0 < equal["ci_high"]
 
 
 def test_pairing_uses_that_both_saw_the_same_patients() -> None:
@@ -194,6 +239,28 @@ def test_inits_scored_on_other_images_cannot_be_paired() -> None:
     frame = cell(np.array([1.0, 2.0]), np.array([0.0, 0.5]))
     with pytest.raises(InputError, match="different images"):
         paired_difference(Cell(frame), Cell(frame.assign(row=frame["row"] + 1)))
+
+
+@pytest.mark.parametrize("test", TESTS)
+def test_one_patient_says_nothing_about_others(test: str) -> None:
+    frame = cell(np.array([2.0, 3.0]), np.array([0.0, 1.0]), np.zeros(4, dtype=int))
+    with pytest.raises(InputError, match="one patient"):
+        paired_difference(Cell(frame), Cell(frame), test=test)
+    with pytest.raises(InputError, match="one patient"):
+        interval(Cell(frame))
+
+
+def test_an_unknown_test_is_refused_by_name() -> None:
+    made = Cell(cell(np.array([2.0, 3.0]), np.array([0.0, 1.0])))
+    with pytest.raises(InputError, match=r"'wilcoxon'.*permutation, delong, bootstrap"):
+        paired_difference(made, made, test="wilcoxon")
+
+
+def test_constant_scores_are_a_coin_and_not_a_certainty() -> None:
+    made = Cell(cell(np.full(6, 0.5), np.full(6, 0.5)))
+    low, high = interval(made)
+    assert made.mean == 0.5
+    assert low < 0.5 < high
 
 
 def test_holm_by_hand() -> None:
