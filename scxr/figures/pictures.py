@@ -16,7 +16,7 @@ from scxr.errors import InputError
 from scxr.figures.style import HEAT, INK, OUTLINE, drawn, looks_of, panels, require
 
 LOCALISATION_LABELS = {
-    "enrichment": "attention on the region / on an average pixel",
+    "enrichment": "times the attention of an average pixel",
     "energy_inside": "share of the map inside the region",
     "hit": "peak inside the region, share of images",
     "iou_otsu": "IoU with the region after Otsu",
@@ -184,7 +184,7 @@ def localisation_forest(table: pd.DataFrame, *, measure: str = "enrichment") -> 
     names = [name for name in dict.fromkeys(table["init"]) if name not in REFERENCES]
     looks = looks_of(names)
     step = 0.16 * (len(names) + 2)
-    figure, (axis,) = panels(1, 1, 6.8, 1.4 + step * len(place))
+    figure, (axis,) = panels(1, 1, 7.2, 1.4 + step * len(place))
     for name, line in REFERENCES.items():
         part = table[table["init"] == name]
         if len(part):
@@ -217,7 +217,7 @@ def localisation_forest(table: pd.DataFrame, *, measure: str = "enrichment") -> 
 
 def _ratio_axis(axis: Axes) -> None:
     """Twice and half are equally far from no preference; below 1/8 lies at the border."""
-    low, high = 1 / 8, max(4.0, float(axis.get_xlim()[1]))
+    low, high = 1 / 8, max(4.0, 1.1 * float(axis.get_xlim()[1]))
     axis.axvline(1, color=INK, lw=0.8, ls=(0, (1, 4)), zorder=0)
     axis.set_xscale("log", base=2, nonpositive="clip")
     axis.set_xlim(low, high)
