@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import re
 import tomllib
@@ -118,6 +119,19 @@ def test_contents_list_every_chapter():
     listed = [entry["file"] for part in contents["parts"] for entry in part["chapters"]]
     chapters = [f"chapters/{path.stem}" for path in sorted((ROOT / "chapters").glob("[0-9]*.py"))]
     assert [name for name in listed if name.startswith("chapters/")] == chapters
+
+
+def test_run_times_have_a_row_for_every_chapter():
+    with (ROOT / "book" / "run-times.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    headings = [
+        re.search(r"^# # (.+)$", path.read_text(), re.M).group(1)
+        for path in sorted((ROOT / "chapters").glob("[0-9]*.py"))
+    ]
+    assert [row["Chapter"] for row in rows] == [f"{i} · {h}" for i, h in enumerate(headings, 1)]
+    for row in rows:
+        for column in ("Two CPU cores", "T4", "L4"):
+            assert re.search(r"\((measured|estimated)\)$|^not measured$", row[column]), row
 
 
 def test_vendored_files_are_the_ones_recorded():
