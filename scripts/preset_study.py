@@ -19,7 +19,7 @@ from scxr.data import phantom_store
 from scxr.data.episodes import choose_findings
 from scxr.evaluate.inits import load_inits
 from scxr.evaluate.probe import evaluate_probe
-from scxr.methods import METHODS
+from scxr.methods import METHODS, Settings
 from scxr.pretrain import pretrain
 
 OUT = Path(__file__).parents[1] / "book/preset-study.csv"
@@ -33,6 +33,7 @@ V2: dict[str, object] = {
 THREE = {**V2, "head_layers": 3, "temperature": 0.2}
 V3 = {**THREE, "output_norm": True}
 BOTH = {**V3, "symmetric": True}
+VIT: dict[str, object] = {"backbone": "vit_tiny", "stem": "patch16"}
 SMALL_BATCHES = {**V2, "steps": 320, "batch_size": 64, "augmentation.crop_scale": (0.25, 1.0)}
 # Every row is kept, also of what did not work; the presets follow from the best of a method.
 STUDY: list[tuple[str, dict[str, object], int]] = [
@@ -64,6 +65,7 @@ STUDY: list[tuple[str, dict[str, object], int]] = [
     ("barlow", {"steps": 120, "lr": 1e-3}, 2),
     ("vicreg", {"steps": 120, "lr": 1e-3}, 0),
     ("spark", {"steps": 130, "lr": 1e-3}, 0),
+    ("dino", {**VIT, "steps": 110, "lr": 5e-4}, 0),
     ("dino", {"steps": 110, "lr": 1e-3}, 0),
 ]
 BASELINES = [("random", 0), ("random", 1), ("random", 2), ("pixels", 0)]
@@ -71,7 +73,7 @@ BASELINES = [("random", 0), ("random", 1), ("random", 2), ("pixels", 0)]
 
 def worded(method: str, changes: dict[str, object]) -> str:
     """Settings as a reader of the table wants them, those at their default left out."""
-    default = type(METHODS[method].presets["quick"])()
+    default = type(METHODS[method].presets["quick"])() if method in METHODS else Settings()
     always = {name: changes[name] for name in ("steps", "lr") if name in changes}
     others = {n: value for n, value in changes.items() if getattr(default, n, None) != value}
     return ", ".join(f"{n.split('.')[-1]} {value}" for n, value in (always | others).items())
@@ -86,7 +88,7 @@ def main() -> None:
     pool, target = phantom_store("A"), phantom_store("B")
     findings = choose_findings(target.table)
     told = pd.read_csv(OUT).to_dict("records") if OUT.is_file() and wanted else []
-    told = [row for row in told if row["method"] not in {*wanted, "random", "pixels"}]
+    told = [row for row in told if row["method"] not in wanted]
 
     def report(method: str, changes: dict[str, object], seed: int, init: str, inits) -> None:
         scores = evaluate_probe(
@@ -94,15 +96,18 @@ def main() -> None:
         )
         means = scores[scores["init"] == init].groupby("shots")["auc_mean"].mean()
         told.append(
-            {"method": method, "settings": worded(method, changes) if changes else "", "seed": seed}
+            {"method": method, "settings": worded(method, changes), "seed": seed}
             | {f"{shots} shots": round(float(means[shots]), 3) for shots in SHOTS}
         )
-        pd.DataFrame(told).to_csv(OUT, index=False)
+        rows = pd.DataFrame(told).fillna("")
+        rows.drop_duplicates(["method", "settings", "seed"], keep="last").to_csv(OUT, index=False)
 
     for method, changes, seed in STUDY:
         if not wanted or method in wanted:
             run = pretrain(method, pool, settings=dict(changes), seed=seed)
             report(method, changes, seed, run.path.name, load_inits([run.path], [], target))
+            if "backbone" in changes:  # its rival is another random net
+                report("random", VIT, seed, "random", load_inits([run.path], ["random"], target))
     for init, seed in BASELINES:
         report(init, {}, seed, init, load_inits([run.path], [init], target, seed=seed))
 
