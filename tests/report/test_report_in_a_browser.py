@@ -40,6 +40,20 @@ def test_it_reads_on_a_phone_and_asks_for_nothing(
     assert problems == []
 
 
+def test_paper_cuts_nothing_off(chromium: Browser, page: str, tmp_path: Path) -> None:
+    """A4 without its margins is 718 pixels wide; paper does not scroll."""
+    file = tmp_path / "report.html"
+    file.write_text(page, encoding="utf-8")
+    context = chromium.new_context(viewport={"width": 718, "height": 1000}, color_scheme="dark")
+    opened = context.new_page()
+    opened.emulate_media(media="print")
+    opened.goto(file.as_uri())
+    assert opened.evaluate("document.documentElement.scrollWidth") <= 718
+    ink = opened.evaluate("getComputedStyle(document.body).color")
+    context.close()
+    assert ink == "rgb(0, 0, 0)"
+
+
 def test_nothing_keeps_a_reader_out(chromium: Browser, page: str, tmp_path: Path) -> None:
     """axe-core's rules; it needs to run a script, which the page itself forbids."""
     file = tmp_path / "report.html"
