@@ -65,7 +65,7 @@ def by_finding(scores: pd.DataFrame, labels: dict[str, str]) -> pd.DataFrame:
 def means(scores: pd.DataFrame, labels: dict[str, str]) -> pd.DataFrame:
     """Mean AUC over findings: one row an encoder, one column a shot count."""
     wide = scores.pivot_table(index="init", columns="shots", values="auc_mean").loc[list(labels)]
-    wide = wide.round(3).rename(index=labels, columns=lambda n: f"{n} shots")
+    wide = wide.map("{:.3f}".format).rename(index=labels, columns=lambda n: f"{n} shots")
     return wide.rename_axis("encoder").reset_index()
 
 

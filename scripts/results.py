@@ -38,7 +38,7 @@ def averages() -> pd.DataFrame:
     table = named(published.averages()).rename(columns=starts)
     table = table.melt(["mode", "method", "shots"], list(starts.values()), "start", "auc")
     table = table.sort_values(["mode", "method"], ascending=[False, True], kind="stable")
-    return wide(table.round(3), "start", "auc")
+    return wide(table.assign(auc=table["auc"].map("{:.3f}".format)), "start", "auc")
 
 
 def ahead() -> pd.DataFrame:
@@ -59,6 +59,7 @@ def by_finding() -> pd.DataFrame:
     moco = table.query("method == 'moco-v2'")
     baselines = moco.pivot(index="finding", columns="init", values="auc_mean")
     ssl["ImageNet"], ssl["random"] = baselines["imagenet"], baselines["random"]
+    ssl = ssl.map("{:.3f}".format)
     counts = published.finding_counts().set_index("finding")
     ssl.insert(0, "held-out positives", counts["val"].reindex(ssl.index))
     ssl.insert(0, "training positives", counts["train"].reindex(ssl.index))
