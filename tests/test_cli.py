@@ -174,6 +174,18 @@ def test_explain_draws_and_scores(capsys, folder, finding, tmp_path):
     assert Image.open(tmp_path / "cam.png").size[0] > 100
 
 
+def test_explain_without_a_finding_scores_all_that_have_regions(capsys, folder, finding, tmp_path):
+    told = answer(
+        capsys, "explain", folder / "run", "--data", folder / "store", "--structures", "own",
+        "heart", "--shots", 3, "--stage", "layer2", "--out", tmp_path / "all.png",
+    )  # fmt: skip
+    rows = pd.DataFrame(told["rows"])
+    assert finding in set(rows["finding"])
+    assert set(rows["init"]) == {"run", "random", "centre prior", "atlas prior"}
+    assert "heart" in set(rows["structure"]) and rows["enrichment"].ge(0).all()
+    assert Image.open(tmp_path / "all.png").size[0] > 100
+
+
 def test_reconstruct_draws(capsys, folder, tmp_path):
     run = tmp_path / "spark"
     settings = ["--set", "steps=2", "batch_size=16", "image_size=32", "patch_size=8"]
@@ -242,6 +254,10 @@ def test_published_has_every_row_and_its_source(capsys):
          "choose best, run, random, pixels"),
         (["explain", "{f}/run", "--data", "{f}/store", "--finding", "goitre", "--out", "{t}/c.png"],
          "goitre"),
+        (["explain", "{f}/run", "--data", "{f}/store", "--finding", "{x}", "--structures", "heart",
+          "own", "--out", "{t}/c.png"], "leave --finding out"),
+        (["explain", "{f}/run", "--data", "{f}/store", "--structures", "tail", "--shots", "3",
+          "--out", "{t}/c.png"], "tail"),
         (["explain", "{f}/run", "--data", "{f}/store", "--finding", "{x}", "--shots",
           "3", "--out", "{t}/c.xyz"], "c.xyz"),
     ],

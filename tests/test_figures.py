@@ -36,6 +36,10 @@ LOCALISED = pd.DataFrame({"init": ["a", "prior"], "finding": "mass", "hit": [0.6
     hit_low=lambda t: t["hit"] - 0.1, hit_high=lambda t: t["hit"] + 0.1
 )
 
+FOREST = LOCALISED.rename(columns=lambda name: name.replace("hit", "enrichment")).assign(
+    init=["a", "centre prior"], structure="mass", share=0.1
+)
+
 DRAWN: dict[str, Callable[[], Figure]] = {
     "contact_sheet": lambda: figures.contact_sheet(IMAGES, list("abcde"), columns=3, masks=MASKS),
     "image_grid": lambda: figures.image_grid([list(FLOATS[:3]), list(FLOATS[:2])], title="views"),
@@ -53,6 +57,7 @@ DRAWN: dict[str, Callable[[], Figure]] = {
     "spectrum": lambda: figures.spectrum({"moco": np.geomspace(9, 1e-3, 30)}),
     "intervals": lambda: figures.intervals(RESULTS[RESULTS["shots"] == 5]),
     "localisation": lambda: figures.localisation(LOCALISED, measure="hit"),
+    "localisation_forest": lambda: figures.localisation_forest(FOREST),
     "distributions": lambda: figures.distributions({"A": FLOATS, "B": FLOATS**2}, label="grey"),
 }
 

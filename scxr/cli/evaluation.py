@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
@@ -27,6 +27,14 @@ REPORT = (
 SCORES = (
     "Keep the score of every validation image, to redo tables and comparisons later. It has the "
     "patients' identifiers."
+)
+EXPLAINED_INITS = (
+    "Baselines beside the runs: random, random-calibrated, imagenet (imagenet=FILE where it cannot "
+    "be fetched); pixels and published encoders have no stages to look into."
+)
+STRUCTURES = (
+    'Regions to score against, as in "own" heart; without it the finding\'s own. scxr data info '
+    "lists the regions of a store."
 )
 
 
@@ -121,39 +129,58 @@ class Evaluate(Command):
 
 @dataclass
 class Explain(Command):
-    """Grad-CAM of runs and baselines on images with a finding, with localisation scores."""
+    """Grad-CAM of runs and baselines, with localisation scores: of one finding, or of all."""
 
     runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN")]
     data: Annotated[str, arg(metavar="STORE|phantom:B")]
     """A store with labels; scores need masks or boxes too."""
-    finding: str
-    """For example "hiatal hernia"."""
     out: Annotated[Path, arg(metavar="FIGURE")]
     """Picture to write (.png, .svg or .pdf)."""
-    inits: tuple[str, ...] = ("random",)
-    """Baselines beside the runs: random, imagenet."""
+    finding: str | None = None
+    """For example "hiatal hernia"; without it scores of all findings that have regions."""
+    structures: Annotated[tuple[str, ...], arg(metavar="REGION", help=STRUCTURES)] = ()
+    inits: Annotated[tuple[str, ...], arg(help=EXPLAINED_INITS)] = ("random",)
+    mode: Literal["probe", "finetune"] = "probe"
+    """Which head to explain: as in scxr evaluate."""
     images: int = 3
-    """How many images to draw."""
+    """How many images of one finding to draw."""
     shots: int = 50
-    """Labelled images a class behind the probe that is explained."""
+    """Labelled images a class behind the head that is explained."""
     stage: Literal["layer1", "layer2", "layer3", "layer4"] = "layer4"
     """Where in the network to look; early stages are finer."""
+    method: Literal["centred", "grad-cam", "hires-cam", "layer-cam", "grad-cam++"] = "centred"
+    """How channels are weighted; centred is Grad-CAM less its mean, the same at layer4."""
+    negatives: Literal["No Finding", "other"] = "No Finding"
+    """What a finding is told from: normal images, or images without any of the findings."""
     seed: int = 42
 
     def __call__(self) -> Answer:
         from scxr.data import open_data
-        from scxr.explain import explain
+        from scxr.explain import explain, localise
 
-        figure, frame = explain(
-            self.runs,
-            open_data(self.data),
-            self.finding,
-            baselines=self.inits,
-            images=self.images,
-            shots=self.shots,
-            stage=self.stage,
-            seed=self.seed,
-        )
+        if self.finding is not None and len(self.structures) > 1:
+            raise InputError(
+                "One finding is drawn with one region: name one with --structures, or leave "
+                "--finding out for a table."
+            )
+        options: dict[str, Any] = {
+            "baselines": self.inits,
+            "mode": self.mode,
+            "shots": self.shots,
+            "stage": self.stage,
+            "method": self.method,
+            "negatives": self.negatives,
+            "seed": self.seed,
+        }
+        store = open_data(self.data)
+        if self.finding is None:
+            regions = self.structures or None
+            figure, frame = localise(self.runs, store, structures=regions, **options)
+        else:
+            region = self.structures[0] if self.structures else None
+            figure, frame = explain(
+                self.runs, store, self.finding, structure=region, images=self.images, **options
+            )
         save(figure, self.out)
         return table(frame, f"The figure is {self.out}.")
 

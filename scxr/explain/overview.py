@@ -17,7 +17,6 @@ from scxr.errors import InputError
 from scxr.evaluate.inits import load_inits
 from scxr.explain.findings import explain_finding
 from scxr.explain.tables import OWN, Structures, explained_table, localisation_table
-from scxr.figures.pictures import localisation_forest
 
 log = logging.getLogger(__name__)
 
@@ -102,14 +101,14 @@ def localise(
         **options: method, mode, shots, negatives, ... as in `localisation_scores`.
 
     Returns:
-        `scxr.figures.pictures.localisation_forest` and the table of `localisation_table`.
+        `scxr.figures.localisation_forest` and the table of `localisation_table`.
     """
     chosen = findings or _localisable(store, structures, min_train, min_val)
     encoders = load_inits(runs, baselines, store)
     table = localisation_table(
         encoders, store, chosen, structures=structures, stage=stage, **options
     )
-    return localisation_forest(table, measure=measure), table
+    return figures.localisation_forest(table, measure=measure), table
 
 
 def _localisable(

@@ -1,6 +1,6 @@
 """Does the map lie on the finding? One answer a picture, and one a finding and init.
 
-The table is drawn by `scxr.figures.pictures.localisation_forest`; `attention_differences` puts the
+The table is drawn by `scxr.figures.localisation_forest`; `attention_differences` puts the
 inits in pairs, picture by picture, which is what a claim about pretraining rests on.
 """
 

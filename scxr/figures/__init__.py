@@ -14,7 +14,13 @@ from scxr.figures.curves import (
     scaling_curve,
     spectrum,
 )
-from scxr.figures.pictures import cam_grid, contact_sheet, image_grid, reconstruction_grid
+from scxr.figures.pictures import (
+    cam_grid,
+    contact_sheet,
+    image_grid,
+    localisation_forest,
+    reconstruction_grid,
+)
 
 __all__ = [
     "cam_grid",
@@ -25,6 +31,7 @@ __all__ = [
     "image_grid",
     "intervals",
     "localisation",
+    "localisation_forest",
     "loss_curves",
     "published_curves",
     "reconstruction_grid",
