@@ -87,9 +87,11 @@ def _permutation(
     random = np.random.default_rng(seed_for(seed, "swaps", *cell.patients))
     signs = random.integers(0, 2, (repeats, len(each)), dtype=np.int8) * 2.0 - 1
     noise = _beyond_patients(trials, shares) ** 0.5
-    swapped = signs @ each + noise * random.standard_t(max(len(trials) - 1, 1), repeats)
+    beyond = noise * random.standard_t(max(len(trials) - 1, 1), repeats)
     # An AUC moves in steps, and what lies within a step of a tie is a tie.
-    swapped += cell.step / len(trials) * random.uniform(-1, 1, repeats)
+    beyond += cell.step / len(trials) * random.uniform(-1, 1, repeats)
+    # Turned with the difference, so that exchanging the inits turns the answer and nothing else.
+    swapped = signs @ each + (beyond if difference >= 0 else -beyond)
     extreme = abs(swapped) >= abs(difference) - 1e-12
     weights = signs @ shares
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -224,6 +224,21 @@ def test_scales_do_not_matter_to_the_swaps_and_equal_inits_do_not_differ() -> No
     assert equal["ci_low"] < 0 < equal["ci_high"]
 
 
+@pytest.mark.parametrize("test", TESTS)
+def test_exchanging_the_inits_turns_the_answer_and_stretching_leaves_it(test: str) -> None:
+    scores = Design(6, trials=3, images=2.4).draw(3)
+    first, second = (scores[scores["init"] == init] for init in "ab")
+    there = paired_difference(Cell(first), Cell(second), test=test)
+    back = paired_difference(Cell(second), Cell(first), test=test)
+    assert there["difference"] != 0
+    assert back["difference"] == pytest.approx(-there["difference"], abs=1e-12)
+    assert back["p"] == pytest.approx(there["p"], abs=1e-12)
+    turned = (-back["ci_high"], -back["ci_low"])
+    assert turned == pytest.approx((there["ci_low"], there["ci_high"]), abs=1e-12)
+    stretched = first.assign(score=np.arctan(first["score"] / 3) - 40)
+    assert paired_difference(Cell(stretched), Cell(second), test=test) == pytest.approx(there)
+
+
 def test_pairing_uses_that_both_saw_the_same_patients() -> None:
     random = np.random.default_rng(2)
     base = np.r_[random.normal(1, 1, 40), random.normal(0, 1, 40)]
