@@ -17,7 +17,8 @@ import pandas as pd
 import torch
 from joblib import Parallel, delayed
 
-from scxr.data.episodes import Episode, draw_episodes
+from scxr.data.episodes import Episode, draw_episodes, finding_names
+from scxr.data.findings import known_finding
 from scxr.data.store import NORMAL, RadiographStore
 from scxr.errors import InputError
 from scxr.evaluate.features import AnyEncoder, bar
@@ -56,8 +57,11 @@ def draw_experiment(
     shots = sorted({int(n) for n in shots})
     if not findings or not shots or trials < 1:
         raise InputError("Nothing to evaluate: give at least one finding, one shot and one trial.")
+    known = finding_names(store.table)
+    # One finding in two spellings would be two findings to nobody but Python.
+    findings = list(dict.fromkeys(known_finding(name, known) for name in findings))
     episodes: list[Episode] = []
-    for finding in dict.fromkeys(findings):
+    for finding in findings:
         drawn = list(
             draw_episodes(
                 store.table,
@@ -80,8 +84,25 @@ def draw_experiment(
                 " and ".join(str(n) for n in shots if n > available),
                 available,
             )
+        _warn_of_few_negatives(drawn)
         episodes += drawn
     return episodes
+
+
+def _warn_of_few_negatives(drawn: Sequence[Episode]) -> None:
+    """Episodes of one finding are balanced unless there are too few images without it."""
+    most = max(drawn, key=lambda episode: len(episode.train_rows))
+    sides = {"training": most.train_labels, "validation": most.val_labels}
+    for side, labels in sides.items():
+        positives, negatives = int(labels.sum()), int((1 - labels).sum())
+        if negatives < positives:
+            log.warning(
+                "%s has only %d negatives among the %s images, beside %d positives.",
+                most.finding,
+                negatives,
+                side,
+                positives,
+            )
 
 
 def draw_and_score(

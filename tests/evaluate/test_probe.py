@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,9 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.preprocessing import normalize
 
-from scxr.data import RadiographStore
+from scxr.data import RadiographStore, StoreWriter
+from scxr.data.episodes import is_validation
+from scxr.data.store import NORMAL
 from scxr.errors import InputError
 from scxr.evaluate.experiment import draw_experiment
 from scxr.evaluate.features import PixelEncoder, extract
@@ -231,3 +234,30 @@ def test_nothing_to_evaluate(target: RadiographStore, findings: list[str]) -> No
 def test_a_linear_head_is_plain_numbers() -> None:
     head = LinearHead(np.array([3.0, 4.0]), 0.5)
     np.testing.assert_allclose(head.score(np.array([[2.0, 0.0], [0.0, -9.0]])), [3.5, -3.5])
+
+
+def test_a_finding_in_two_spellings_is_one(target: RadiographStore, findings: list[str]) -> None:
+    name = findings[0]
+    spelt = draw_experiment(target, [name.upper(), name, f" {name.title()} "], (1,), 2)
+    once = draw_experiment(target, [name], (1,), 2)
+    assert [e.finding for e in spelt] == [name, name]
+    assert all((a.val_rows == b.val_rows).all() for a, b in zip(spelt, once, strict=True))
+
+
+def test_too_few_negatives_are_said(
+    target: RadiographStore,
+    findings: list[str],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    table, normal = target.table.copy(), target.table["findings"] == NORMAL
+    held_out = is_validation(table["patient"])
+    for side in (held_out, ~held_out):  # two normal images stay on either side of the split
+        table.loc[np.flatnonzero(normal & side)[2:], "findings"] = ""
+    writer = StoreWriter(tmp_path / "ill", 32, 32, source={"kind": "test"})
+    writer.add(target.images[:], table)
+    ill = writer.finish()
+    with caplog.at_level(logging.WARNING):
+        draw_experiment(ill, findings[:1], (1, 5), 1)
+    assert "only 2 negatives among the training images, beside 5 positives" in caplog.text
+    assert "only 2 negatives among the validation images" in caplog.text
