@@ -8,6 +8,7 @@ normalisation, and no augmentation can run after it by mistake.
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from http.client import HTTPException
@@ -22,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from scxr.errors import InputError
+from scxr.errors import InputError, first_line
 from scxr.fetching import Unavailable, patience
 from scxr.seeds import seed_for
 from scxr.vit import VITS, VisionTransformer
@@ -246,8 +247,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             with safe_open(path, framework="pt") as file:
                 return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # torch's own message advises to run the file's code
+        raise InputError(
+            f"{path} cannot be read as weights: it is damaged or holds more than tensors, and such "
+            f"a file could run code; save a network's state_dict() instead."
+        ) from error
     except Exception as error:
-        raise InputError(f"{path} cannot be read as weights: {error}.") from error
+        raise InputError(f"{path} cannot be read as weights: {first_line(error)}.") from error
 
 
 def read_encoder(path: Path) -> Encoder:

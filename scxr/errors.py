@@ -1,4 +1,4 @@
-"""The one exception that a user of scxr is meant to see."""
+"""The one exception that a user of scxr is meant to see, and how others are quoted in it."""
 
 from __future__ import annotations
 
@@ -8,3 +8,9 @@ class InputError(ValueError):
 
     The command line prints the message and ends with exit code 2, without a traceback.
     """
+
+
+def first_line(error: Exception) -> str:
+    """What a library's error says first, ready to stand within a sentence."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rstrip(".: ")

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from scxr.errors import InputError
+from scxr.errors import InputError, first_line
 
 PATIENCE = 60.0
 """Seconds without a byte after which a download is given up."""
@@ -115,8 +115,7 @@ def _hub_errors(repository: str, needed_by: str) -> Iterator[None]:
 
 def unavailable(where: str, needed_by: str, error: Exception) -> Unavailable:
     """The sentence that says what could not be fetched, and the way out."""
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".: ")
     return Unavailable(
-        f"The weights of {needed_by} cannot be fetched from {where} ({reason}): leave this init "
-        f"out, or bring the files and give {needed_by}=PATH."
+        f"The weights of {needed_by} cannot be fetched from {where} ({first_line(error)}): leave "
+        f"this init out, or bring the files and give {needed_by}=PATH."
     )

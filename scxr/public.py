@@ -32,7 +32,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from scxr.encoders import read_weights
-from scxr.errors import InputError
+from scxr.errors import InputError, first_line
 from scxr.fetching import hub_file, hub_folder, library, patience, unavailable
 
 RAD_DINO = "microsoft/rad-dino"
@@ -89,6 +89,18 @@ def is_public(init: str) -> bool:
     return kind in ("rad-dino", "xrv") or kind.startswith("timm:")
 
 
+def name_and_path(init: str) -> tuple[str, Path | None]:
+    """What comes before the = of an init, and the path behind it, if there is one.
+
+    Raises:
+        InputError: nothing behind the =.
+    """
+    name, named, path = init.partition("=")
+    if named and not path:
+        raise InputError(f"There is no path behind the = of {init!r}: give one, or leave = out.")
+    return name, Path(path).expanduser() if named else None
+
+
 def public_encoder(init: str) -> PublicEncoder:
     """The encoder that `init` names, frozen and in evaluation mode.
 
@@ -100,10 +112,7 @@ def public_encoder(init: str) -> PublicEncoder:
         Unavailable: the library is missing, or the weights cannot be fetched from here.
         InputError: an unknown name, or files that do not hold that network's weights.
     """
-    kind, named, path = init.partition("=")
-    if named and not path:
-        raise InputError(f"There is no path behind the = of {init!r}: give one, or leave = out.")
-    files = Path(path).expanduser() if named else None
+    kind, files = name_and_path(init)
     if kind == "rad-dino":
         return _rad_dino(files)
     if kind == "xrv":
@@ -146,7 +155,7 @@ def _rad_dino(folder: Path | None) -> PublicEncoder:
         interpolation = {2: "bilinear", 3: "bicubic"}[int(about.resample)]
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(
-            f"{folder} does not hold rad-dino as transformers saves it ({_first_line(error)}): it "
+            f"{folder} does not hold rad-dino as transformers saves it ({first_line(error)}): it "
             f"needs config.json, preprocessor_config.json and model.safetensors of {RAD_DINO}."
         ) from error
     described = json.loads(model.config.to_json_string(use_diff=False))
@@ -268,7 +277,3 @@ def _timm_weights(init: str, published: Any) -> dict[str, Tensor]:
             )
     except (OSError, RuntimeError, HTTPException) as error:
         raise unavailable(published.url, init, error) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(". ")

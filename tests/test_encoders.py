@@ -185,7 +185,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path, three_channels):
     refused([1, 2], "does not hold the weights")
 
 
-def test_files_that_are_no_weights_are_refused(tmp_path):
+def test_files_that_are_no_weights_are_refused(tmp_path, three_channels):
     def refused(path, message):
         with pytest.raises(InputError, match=message):
             imagenet_encoder("resnet18", image_size=32, mean=0.0, std=1.0, weights=path)
@@ -193,7 +193,9 @@ def test_files_that_are_no_weights_are_refused(tmp_path):
     refused(tmp_path / "missing.pth", "There is no weights file")
     for name in ("garbage.pth", "garbage.safetensors"):
         (tmp_path / name).write_bytes(b"not weights at all")
-        refused(tmp_path / name, "cannot be read as weights")
+        refused(tmp_path / name, "cannot be read as weights: [^\n]*$")
+    torch.save(three_channels, tmp_path / "network.pth")
+    refused(tmp_path / "network.pth", r"holds more than tensors.* save a network's state_dict\(\)")
 
 
 def test_files_that_are_no_encoder_are_refused(tmp_path, three_channels):

@@ -17,7 +17,7 @@ from scxr.encoders import Encoder, build_encoder, freeze, imagenet_encoder
 from scxr.errors import InputError
 from scxr.evaluate.features import AnyEncoder, PixelEncoder, pictures
 from scxr.fetching import Unavailable
-from scxr.public import KINDS, is_public, public_encoder
+from scxr.public import KINDS, is_public, name_and_path, public_encoder
 from scxr.runs import Run
 from scxr.seeds import generator
 
@@ -83,7 +83,7 @@ def _baseline(
     init: str, like: dict, store: RadiographStore, seed: int, imagenet_weights: Path | None
 ) -> AnyEncoder | None:
     """None, with a warning, for what cannot be had here."""
-    name, named, path = init.partition("=")
+    name, path = name_and_path(init)
     if init == "random":
         return freeze(build_encoder(**like, seed=seed))
     if init == "random-calibrated":
@@ -91,7 +91,7 @@ def _baseline(
     if init == "pixels":
         return PixelEncoder()
     if name == "imagenet":
-        return _imagenet(like, Path(path).expanduser() if named else imagenet_weights)
+        return _imagenet(like, path or imagenet_weights)
     if not is_public(init):
         raise InputError(f"Unknown init {init!r}: choose from {', '.join(BASELINES)}.")
     try:
@@ -106,7 +106,8 @@ def _like(encoders: dict[str, AnyEncoder], store: RadiographStore) -> dict:
         if isinstance(encoder, Encoder):
             return dict(encoder.config)
     size = min(store.images.shape[1], 224)
-    return {"name": "resnet18", "image_size": size, "mean": store.mean, "std": store.std}
+    std = store.std or 1.0  # 0 where all pictures are of one grey
+    return {"name": "resnet18", "image_size": size, "mean": store.mean, "std": std}
 
 
 def _imagenet(like: dict, weights: Path | None) -> Encoder | None:

@@ -12,7 +12,7 @@ import torchvision
 from published_networks import drawn, save
 from torch import nn
 
-from scxr.data import RadiographStore
+from scxr.data import RadiographStore, StoreWriter
 from scxr.data.findings import is_validation
 from scxr.data.phantom import write_store
 from scxr.encoders import Encoder, build_encoder
@@ -120,6 +120,7 @@ def test_imagenet_from_a_file_by_either_way(target: RadiographStore, tmp_path: P
     [
         (["randon"], "Unknown init 'randon': choose from random, random-calibrated, imagenet"),
         (["random=file.pth"], "Unknown init 'random=file"),
+        (["imagenet="], "no path behind the = of 'imagenet='"),
         (["xrv=a.pth"], "no weights file at a.pth"),
         (["pixels", "rad-dino=nowhere"], "There is no folder nowhere"),
         ([], "nothing to evaluate"),
@@ -128,6 +129,15 @@ def test_imagenet_from_a_file_by_either_way(target: RadiographStore, tmp_path: P
 def test_unknown_inits_are_refused(inits: list[str], message: str, target: RadiographStore) -> None:
     with pytest.raises(InputError, match=message):
         load_inits([], inits, target)
+
+
+def test_a_store_of_one_grey_gives_finite_features(tmp_path: Path) -> None:
+    writer = StoreWriter(tmp_path / "grey", 32, 32, source={"kind": "test"})
+    rows = [{"image": str(i), "patient": str(i)} for i in range(4)]
+    writer.add(np.full((4, 32, 32), 77, dtype=np.uint8), rows)
+    store = writer.finish()
+    encoder = load_inits([], ["random"], store)["random"]
+    assert np.isfinite(extract(encoder, store, np.arange(4), cache=False)).all()
 
 
 def test_without_batch_norm_there_is_nothing_to_calibrate(target: RadiographStore) -> None:
