@@ -90,8 +90,8 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The folder's name."""
-        return self.path.name
+        """The folder's name, also of a path like "." that does not say it."""
+        return Path(os.path.abspath(self.path)).name  # noqa: PTH100  (links keep their names)
 
     def require_finished(self) -> Run:
         """This run, or an InputError that says how to finish it."""

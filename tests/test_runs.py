@@ -39,6 +39,14 @@ def test_a_missing_folder_is_named(tmp_path):
         Run.open(tmp_path / "nowhere")
 
 
+def test_a_run_is_called_like_its_folder_however_it_is_reached(tmp_path, monkeypatch):
+    (tmp_path / "moco" / "snapshots").mkdir(parents=True)
+    write_json(tmp_path / "moco" / "config.json", {"method": "moco"})
+    monkeypatch.chdir(tmp_path / "moco")
+    for path in (tmp_path / "moco", ".", "snapshots/..", "../moco/"):
+        assert Run.open(path).name == "moco"
+
+
 def test_a_folder_without_config_is_no_run(tmp_path):
     with pytest.raises(InputError, match=r"is not a run folder: it has no config\.json"):
         Run.open(tmp_path)
