@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,10 +106,12 @@ class FittedFinding:
         """Maps of the held-out images with the finding; arguments as in `explain_finding`."""
         episode, store = self.episode, self.store
         rows = episode.val_rows[episode.val_labels == 1]
-        structure = structure or episode.finding
-        masks = None
-        if structure in store.structures or structure != episode.finding:
+        masks: np.ndarray | None
+        if structure is not None:
             rows, masks = self._marked(rows, structure)
+        else:
+            structure = episode.finding
+            rows, masks = self._own(rows)
         rows = rows[:images]
         masks = None if masks is None else masks[:images]
         given = store.batch(rows)
@@ -146,6 +148,14 @@ class FittedFinding:
             priors=priors,
         )
 
+    def _own(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """The images in which the finding is marked; all of them, and no region, if none is."""
+        if self.episode.finding not in self.store.structures:
+            return rows, None
+        masks = self.store.masks(rows, self.episode.finding)
+        marked = masks.any(axis=(1, 2))
+        return (rows[marked], masks[marked]) if marked.any() else (rows, None)
+
     def _marked(self, rows: np.ndarray, structure: str) -> tuple[np.ndarray, np.ndarray]:
         masks = self.store.masks(rows, structure)
         marked = masks.any(axis=(1, 2))
@@ -167,6 +177,7 @@ def fit_finding(
     trial: int = 0,
     seed: int = 42,
     negatives: str = NORMAL,
+    kept: Sequence[str] | None = None,
     setting: str = "sound",
     quick: bool = True,
     cache: Path | str | bool = True,
@@ -180,7 +191,7 @@ def fit_finding(
         log.info("%s has no stages and is left out of Grad-CAM.", name)
     if not usable:
         raise InputError("Grad-CAM needs an encoder with stages: give a run, or the random init.")
-    episode = draw_episode(store.table, finding, shots, trial, seed, negatives)
+    episode = draw_episode(store.table, finding, shots, trial, seed, negatives, kept=kept)
     models, heads, scores = {}, {}, {}
     for name, encoder in usable.items():
         if mode == "probe":
@@ -228,7 +239,7 @@ def explain_finding(
         images: at most so many, the first ones; None for all.
         device: None for a GPU where there is one.
         mode: "probe" (linear, on the frozen encoder) or "finetune" (the encoder moves too).
-        shots, trial, seed, negatives: of the episode, see `scxr.data.episodes.draw_episode`.
+        shots, trial, seed, negatives, kept: of the episode, see `scxr.data.episodes.draw_episode`.
         setting: of the probe, see `scxr.evaluate.probe`, or of fine-tuning, see
             `scxr.evaluate.recipes`; `quick` as there.
         cache: of features, see `scxr.evaluate.features.extract`.

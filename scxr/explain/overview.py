@@ -43,7 +43,7 @@ def explain(
         images: how many to draw; the numbers are over all that have the region.
         shots: labelled images a class behind the head.
         stage: "layer1" to "layer4".
-        structure: region to score against; the finding's own when None.
+        structure: region to score against; the finding's own when None or "own".
         **options: mode, method, negatives, ... as in `scxr.explain.findings.explain_finding`.
 
     Returns:
@@ -60,7 +60,7 @@ def explain(
         finding,
         stage=stage,
         shots=shots,
-        structure=structure,
+        structure=None if structure == OWN else structure,
         seed=seed,
         **options,
     )

@@ -7,7 +7,7 @@ inits in pairs, picture by picture, which is what a claim about pretraining rest
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -124,8 +124,9 @@ def localisation_scores(
     stages = [stage] if isinstance(stage, str) else list(stage)
     frames = []
     for finding in findings:
-        wanted = list(_regions_of(finding, structures))
+        wanted = _regions_of(finding, structures)
         fitted = fit_finding(encoders, store, finding, **options)
+        wanted = [fitted.episode.finding if name == OWN else name for name in wanted]
         found = 0
         for region in wanted:
             try:
@@ -150,13 +151,12 @@ def localisation_scores(
     return pd.concat(frames, ignore_index=True)
 
 
-def _regions_of(finding: str, structures: Structures | None) -> Iterator[str]:
+def _regions_of(finding: str, structures: Structures | None) -> list[str]:
     chosen = structures.get(finding, OWN) if isinstance(structures, Mapping) else structures
     names = [chosen or OWN] if chosen is None or isinstance(chosen, str) else list(chosen)
     if not names:
         raise InputError(f"There is no region to compare with for '{finding}': give at least one.")
-    for name in names:
-        yield finding if name == OWN else name
+    return names
 
 
 def localisation_table(

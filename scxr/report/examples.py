@@ -108,6 +108,7 @@ def _explain(
         shots=settings["shots"][-1],
         seed=settings["seed"],
         negatives=settings["negatives"],
+        kept=evaluation.findings,
         setting=settings["setting"],
         mode=evaluation.mode,
         quick=settings.get("quick", True),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from scxr.data import RadiographStore
-from scxr.data.episodes import draw_episode
+from scxr.data import RadiographStore, StoreWriter
+from scxr.data.episodes import draw_episode, is_validation
 from scxr.encoders import Encoder, build_encoder, freeze
 from scxr.errors import InputError
+from scxr.evaluate.experiment import draw_experiment
 from scxr.evaluate.features import pictures
 from scxr.evaluate.finetune import finetune_scores
 from scxr.evaluate.heads import Classifier, LinearHead
@@ -78,3 +81,27 @@ def test_what_does_not_fit_is_refused_in_a_sentence(
         explain_finding({"a": encoder}, target, findings[0], structure="spleen", shots=2)
     with pytest.raises(InputError, match="A head for 2048 features does not fit an encoder with 5"):
         Classifier(encoder, LinearHead(np.ones(2048), 0.0))
+
+
+def test_regions_of_training_images_alone_leave_maps_without_scores(
+    target: RadiographStore, encoder: Encoder, findings: list[str], tmp_path: Path
+) -> None:
+    masks = target.masks(np.arange(len(target)), findings[0])
+    masks[is_validation(target.table["patient"])] = False
+    writer = StoreWriter(tmp_path / "half", 32, 32, source={"kind": "test"})
+    writer.add(target.images[:], target.table, {findings[0]: masks})
+    store = writer.finish()
+    told = explain_finding({"a": encoder}, store, findings[0].upper(), shots=2)
+    assert told.masks is None and len(told.rows) > 2
+    with pytest.raises(InputError, match="held-out images of"):
+        explain_finding({"a": encoder}, store, findings[0], structure=findings[0], shots=2)
+
+
+def test_other_negatives_are_those_of_the_evaluation(
+    target: RadiographStore, encoder: Encoder, findings: list[str]
+) -> None:
+    options = {"shots": 2, "negatives": "other", "kept": findings}
+    fitted = fit_finding({"a": encoder}, target, findings[0], **options)
+    drawn = draw_experiment(target, findings, (2,), 1, negatives="other")[0]
+    np.testing.assert_array_equal(fitted.episode.val_rows, drawn.val_rows)
+    np.testing.assert_array_equal(fitted.episode.train_rows, drawn.train_rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
@@ -31,6 +32,12 @@ def test_explain_draws_inits_beside_each_other(
     assert isinstance(figure, Figure)
     assert [a.get_title().split("\n")[0] for a in figure.axes[:3]] == ["picture", "tiny", "random"]
     assert list(table["init"]) == ["tiny", "random", "centre prior", "atlas prior"]
+    options = {"images": 2, "shots": 5, "stage": "layer3", "structure": "own"}
+    _, own = explain([folder], target, findings[0].upper(), **options)
+    pd.testing.assert_frame_equal(own, table)
+    options = {"structures": ["own"], "shots": 5, "stage": "layer3"}
+    _, one_of_many = localise([folder], target, [findings[0].upper()], **options)
+    pd.testing.assert_frame_equal(one_of_many, table)
     with pytest.raises(InputError, match="at least one image"):
         explain([folder], target, findings[0], images=0)
 
