@@ -141,7 +141,8 @@ def test_evaluate_reports_every_init_on_the_same_positives(capsys, folder, tmp_p
     assert (table["ci_low"] <= table["auc_mean"]).all()
     assert (table["auc_mean"] <= table["ci_high"]).all()
     assert (table.groupby("finding")["positives"].nunique() == 1).all()
-    assert len(pd.read_csv(tmp_path / "table.csv")) == len(table)
+    written = pd.read_csv(tmp_path / "table.csv", keep_default_na=False)
+    pd.testing.assert_frame_equal(written, table, check_exact=True)
 
 
 def test_evaluate_compares_keeps_scores_and_writes_a_report(capsys, folder, finding, tmp_path):
@@ -250,8 +251,14 @@ def test_published_has_every_row_and_its_source(capsys):
         (["evaluate", "{f}/run", "--data", "{f}/store", "--out", "{t}/r.xlsx"],
          "has to end in .csv or .parquet"),
         (["evaluate", "{f}/run", "--data", "{f}/store", "--scores", "{t}/r"], "has to end in"),
+        (["evaluate", "{f}/run", "--data", "{f}/store", "--scores", "{t}/r.csv",
+          "--out", "{t}/r.csv"], "name two files"),
+        (["explain", "{f}/run", "--data", "{f}/store", "--out", "{t}"], "has to end in .png"),
+        (["reconstruct", "{f}/run", "--data", "{f}/store", "--out", "{t}/r.txt"], ".pdf"),
         (["evaluate", "{f}/run", "--data", "{f}/store", "--compare", "imagenet"],
          "choose best, run, random, pixels"),
+        (["evaluate", "{f}/run", "--data", "{f}/store", "--compare", "pixels", "--mode",
+          "finetune"], "choose best, run, random."),
         (["explain", "{f}/run", "--data", "{f}/store", "--finding", "goitre", "--out", "{t}/c.png"],
          "goitre"),
         (["explain", "{f}/run", "--data", "{f}/store", "--finding", "{x}", "--structures", "heart",

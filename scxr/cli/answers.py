@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -63,8 +63,11 @@ def table(frame: pd.DataFrame, *lines: str, **others: pd.DataFrame) -> Answer:
 
 
 def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    # Through pandas, which turns NaN into null: NaN is no JSON.
-    return json.loads(frame.to_json(orient="records"))
+    # NaN is no JSON, and pandas' own writer would round to ten decimals.
+    return [
+        {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+        for row in frame.to_dict("records")
+    ]
 
 
 def _text(frame: pd.DataFrame) -> str:

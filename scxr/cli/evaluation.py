@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -36,6 +37,10 @@ STRUCTURES = (
     'Regions to score against, as in "own" heart; without it the finding\'s own. scxr data info '
     "lists the regions of a store."
 )
+
+FIGURES = (".png", ".svg", ".pdf")
+FROZEN = ("pixels", "rad-dino", "xrv", "timm:")
+"""Beginnings of the inits that cannot be fine-tuned."""
 
 
 @dataclass
@@ -79,6 +84,8 @@ class Evaluate(Command):
         for path in (self.out, self.scores):
             require_writable(path, ".csv", ".parquet")
         require_writable(self.report, ".html", ".htm")
+        if self.out is not None and self.out == self.scores:
+            raise InputError(f"--out and --scores are both {self.out}: name two files.")
         self._require_comparable()
 
         from scxr.data import open_data
@@ -117,14 +124,19 @@ class Evaluate(Command):
     def _require_comparable(self) -> None:
         """Know before the computing that --compare names something to compare with."""
         baselines = [init.partition("=")[0] for init in self.inits]
-        inits = [*(run.name for run in self.runs), *baselines]
+        if self.mode == "finetune":
+            baselines = [name for name in baselines if not name.startswith(FROZEN)]
+        runs = [Path(os.path.abspath(run)).name for run in self.runs]  # noqa: PTH100  (as Run.name)
+        inits = [*runs, *baselines]
         named = self.compare not in (None, "best")
         if named and self.compare not in inits:
             raise InputError(
                 f"--compare {self.compare}: there is no such init; choose best, {', '.join(inits)}."
             )
         if self.compare == "best" and not baselines:
-            raise InputError("--compare best needs a baseline: add one, as in --inits random.")
+            raise InputError(
+                f"--compare best needs a baseline to {self.mode}: add one, as in --inits random."
+            )
 
 
 @dataclass
@@ -155,14 +167,16 @@ class Explain(Command):
     seed: int = 42
 
     def __call__(self) -> Answer:
-        from scxr.data import open_data
-        from scxr.explain import explain, localise
-
+        require_writable(self.out, *FIGURES)
         if self.finding is not None and len(self.structures) > 1:
             raise InputError(
                 "One finding is drawn with one region: name one with --structures, or leave "
                 "--finding out for a table."
             )
+
+        from scxr.data import open_data
+        from scxr.explain import explain, localise
+
         options: dict[str, Any] = {
             "baselines": self.inits,
             "mode": self.mode,
@@ -200,6 +214,8 @@ class Reconstruct(Command):
     """Of the images and their masks."""
 
     def __call__(self) -> Answer:
+        require_writable(self.out, *FIGURES)
+
         from scxr.data import open_data
         from scxr.explain import reconstruction_figure
 

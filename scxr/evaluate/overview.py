@@ -164,4 +164,12 @@ def _trainable(encoders: dict[str, AnyEncoder]) -> dict[str, AnyEncoder]:
     for name, encoder in encoders.items():
         if not isinstance(encoder, Encoder):
             log.info("%s has nothing to fine-tune and is left out.", name)
-    return {name: e for name, e in encoders.items() if isinstance(e, Encoder)}
+    kept: dict[str, AnyEncoder] = {
+        name: e for name, e in encoders.items() if isinstance(e, Encoder)
+    }
+    if not kept:
+        raise InputError(
+            f"There is nothing to fine-tune in {', '.join(encoders)}: name a run, or "
+            "--inits random."
+        )
+    return kept

@@ -68,3 +68,8 @@ def test_an_evaluation_is_evaluate_probe_with_its_settings(
     pd.testing.assert_frame_equal(done.results(), expected)
     assert done.settings["shots"] == [1, 3] and done.settings["setting"] == "series"
     assert done.baselines == ["pixels"] and done.findings == findings[:1]
+
+
+def test_pixels_alone_cannot_be_fine_tuned(target: RadiographStore, findings: list[str]) -> None:
+    with pytest.raises(InputError, match="nothing to fine-tune in pixels: name a run"):
+        run_evaluation([], target, mode="finetune", findings=findings, baselines=("pixels",))
