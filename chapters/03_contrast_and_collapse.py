@@ -400,10 +400,13 @@ Markdown(
 # ## The monitor
 #
 # While it trains, the package measures the encoder's features of a fixed sample of radiographs,
-# without augmentation and in evaluation mode:
+# without augmentation and in evaluation mode. Two numbers are standard deviations over the
+# radiographs, averaged over the dimensions: of the features as they are (`std`), and of features
+# scaled to length 1 (`std_normalised`). Three more have a formula each; the **effective rank** is
+# `rankme` with `centre=True`, and without its small constant:
 
 # %%
-source(collapse.measure, collapse.effective_rank, collapse.rankme)
+source(collapse.spectrum, collapse.mean_cosine, collapse.rankme, collapse._exp_entropy)
 
 # %% [markdown]
 # What does each of them see? Make seven clouds of 512 points in 64 dimensions whose fate we know,
