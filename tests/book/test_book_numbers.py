@@ -17,7 +17,6 @@ import pandas as pd
 import pytest
 
 from scxr import published
-from scxr import published
 from scxr.data.exclusions import FURTHER_EXCLUSIONS, SERIES_EXCLUSIONS
 from scxr.data.findings import tally
 from scxr.data.label_tables import read_label_table
@@ -104,6 +103,7 @@ SOURCES = {
     },
     "06_analysis": {
         "45": "size of torchvision's ResNet-18, MB, as in chapter 5",
+        "105": "seconds of processor time of one execution, from which two minutes are estimated",
         "100,000": "a reader's supposed archive",
         "112,120": "Wang et al. 2017, arXiv:1705.02315",
         "4,000": "scxr.course.pretraining_data, the phantom's default",
