@@ -955,7 +955,8 @@ Markdown(
 )
 
 # %% [markdown]
-# A failed run is cheap if it fails early and is *seen* to fail. The numbers of these two chapters
+# (SparK's five failed runs count no hours in that bookkeeping, so the share is a lower bound.) A failed
+# run is cheap if it fails early and is *seen* to fail. The numbers of these two chapters
 # would have shown each failure within minutes: the mutual information for DINO, retrieval against
 # fresh negatives for MoCo, a count of saved activations for BarlowTwins.
 #
@@ -1005,8 +1006,9 @@ pd.DataFrame(rows).T
 #
 # So the honest answer comes in three parts. The failed hours can be saved, with a monitor and a
 # count of memory before the first run. The final runs may become several times cheaper, if the card
-# is used well. And the price of knowing is one short run: `scxr pretrain moco --data my_store --out
-# trial --full --set steps=200` prints its images a second, from which the rest is a division.
+# is used well. And the price of knowing is one short run: after `scxr pretrain moco --data my_store
+# --out trial --full --set steps=200` its `log.jsonl` holds the images a second, and the rest is a
+# division.
 
 # %% [markdown]
 # ## Take-away
