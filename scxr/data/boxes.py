@@ -8,14 +8,14 @@ from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from scxr.data.decoding import FORMATS, placement, quiet
 from scxr.data.sharding import Shard
 from scxr.data.sources import Box, Record
 from scxr.data.sources.archives import read_member
 from scxr.data.sources.records import MaskFile
-from scxr.errors import InputError
+from scxr.errors import InputError, first_line
 
 
 def box_masks(records: Sequence[Record], shard: Shard, aspect: str) -> dict[str, np.ndarray]:
@@ -63,8 +63,10 @@ def _outline(outline: MaskFile, place: tuple[int, int, int, int], size: int) -> 
         with quiet():
             drawn = np.asarray(Image.open(BytesIO(data), formats=FORMATS).convert("L"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        unknown = isinstance(error, UnidentifiedImageError)  # its text has an address in memory
+        reason = "it is no picture of a known kind" if unknown else first_line(error)
         raise InputError(
-            f"The mask {outline.member or path} cannot be read ({error}): repair it, or take its "
+            f"The mask {outline.member or path} cannot be read ({reason}): repair it, or take its "
             "row out of the table of masks."
         ) from error
     # Half of what is there, 127 of 255 or 0 of 0/1, tells inside from outside.

@@ -115,9 +115,15 @@ def name_of(record: Record) -> str:
 
 def _facts(record: Record) -> str:
     assert record.path is not None
+    known = dataclasses.replace(record, path=None, masks=())
+    facts: list[Any] = [dataclasses.astuple(known), record.path.name, _size(record.path)]
+    facts += [(m.structure, m.member, m.path.name, _size(m.path)) for m in record.masks]
+    return json.dumps(facts, default=dict)
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; -1 where it cannot be looked at."""
     try:
-        size = record.path.stat().st_size
+        return path.stat().st_size
     except OSError:
-        size = -1
-    known = dataclasses.replace(record, path=None)
-    return json.dumps([dataclasses.astuple(known), record.path.name, size], default=dict)
+        return -1

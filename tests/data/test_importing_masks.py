@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from io import BytesIO
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from scxr.data import RadiographStore, importing
 from scxr.data.importing import import_from
+from scxr.data.joining import join_parts
 from scxr.errors import InputError
 
 
@@ -77,6 +80,28 @@ def test_outlines_are_padded_like_their_pictures(disk: Path, tmp_path: Path) -> 
     np.testing.assert_array_equal(report.store.mask(1, "Heart"), heart)
 
 
+def test_outlines_come_in_parts_that_join(
+    disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importing, "SHARD", 1)
+
+    def made(disk: Path, part: str | None) -> Path:
+        options = {"masks": disk / "masks.csv", "size": 32, "part": part}
+        return import_from("folder", disk, tmp_path / "s", **options).store.path
+
+    elsewhere = shutil.copytree(disk, tmp_path / "mount" / "data")
+    parts = [made(disk, "1/2"), made(elsewhere, "2/2")]
+    joined = join_parts(tmp_path / "joined", parts).store
+    assert joined.fingerprint == RadiographStore.open(made(disk, None)).fingerprint
+    assert set(joined.structures) == {"Left Lung", "Heart", "Tube"}
+    save(disk / "masks" / "b_heart.png", np.full((90, 90), 255, np.uint8))
+    other = import_from(
+        "folder", disk, tmp_path / "t", masks=disk / "masks.csv", size=32, part="2/2"
+    )
+    with pytest.raises(InputError, match="import"):
+        join_parts(tmp_path / "mixed", [parts[0], other.store.path])
+
+
 def test_an_outline_comes_before_a_box_and_other_column_names_will_do(
     disk: Path, tmp_path: Path
 ) -> None:
@@ -99,7 +124,7 @@ def test_an_outline_comes_before_a_box_and_other_column_names_will_do(
         ("cxr/a.png,Lung,masks/none.png", "neither beside"),
         ("cxr/a.png,Lung,../masks/a_lung.png", "give a path below"),
         ("cxr/a.png,Lung,/etc/passwd", "give a path below"),
-        ("cxr/a.png,Lung,masks.csv", "masks.csv cannot be read"),
+        ("cxr/a.png,Lung,masks.csv", r"masks.csv cannot be read \(it is no picture"),
     ],
 )
 def test_outlines_that_are_none_are_refused(
