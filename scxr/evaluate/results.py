@@ -7,6 +7,7 @@ with intervals, `compare` into paired differences between inits; both see the sa
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -32,9 +33,9 @@ def summarise(scores: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
 
     Returns:
         `RESULT_COLUMNS`: `auc_mean` over trials, and beside it `auc_step`, the smallest difference
-        that one trial's AUC can show; `auc_sd` over trials; `ci_low` and `ci_high`, an interval
-        at `level` over patients and draws; `positives`, training positives there were to draw
-        from (fewer than `shots` means that fewer shots were taken); `val_positives`, validation
+        that one trial's AUC can show; `auc_sd` over trials, NaN with one; `ci_low` and `ci_high`,
+        an interval at `level` over patients and draws; `positives`, training positives there were
+        to draw from (fewer than `shots`: fewer shots were taken); `val_positives`, validation
         images with the finding, and `val_patients`, whose they are; `note`, what a reader has to
         know before believing the row.
     """
@@ -52,14 +53,14 @@ def summarise(scores: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
                 "shots": shots,
                 "auc_mean": cell.mean,
                 "auc_step": cell.step,
-                "auc_sd": float(cell.aucs.std(ddof=1)) if len(cell.aucs) > 1 else 0.0,
+                "auc_sd": float(cell.aucs.std(ddof=1)) if len(cell.aucs) > 1 else math.nan,
                 "ci_low": low,
                 "ci_high": high,
                 "positives": positives,
                 "val_positives": val_positives,
                 "val_patients": cell.counts()[0],
                 "trials": len(cell.trials),
-                "note": _note(int(shots), positives, cell.counts()[0]),
+                "note": _note(int(shots), positives, cell),
             }
         )
     return pd.DataFrame(rows, columns=list(RESULT_COLUMNS))
@@ -74,12 +75,17 @@ def _columns(scores: pd.DataFrame) -> None:
         )
 
 
-def _note(shots: int, positives: int, val_patients: int) -> str:
+def _note(shots: int, positives: int, cell: Cell) -> str:
     notes = []
     if positives < shots:
         notes.append(f"{positives} shots: no more training positives")
-    if val_patients < FEW_PATIENTS:
-        notes.append(f"only {val_patients} validation patients with the finding")
+    patients = cell.counts()[0]
+    if patients < FEW_PATIENTS:
+        plural = "" if patients == 1 else "s"
+        notes.append(f"only {patients} validation patient{plural} with the finding")
+    if any(len(trial.negatives) < len(trial.positives) for trial in cell.trials):
+        fewest = min(len(trial.negatives) for trial in cell.trials)
+        notes.append(f"only {fewest} validation images without it")
     return "; ".join(notes)
 
 

@@ -30,7 +30,7 @@ def in_short(
         what = f"a mean AUC of {_last(means, best)} over {count} findings"
     images = f"{most} labelled image{'s' if most > 1 else ''} a class"
     first = f"With {images}, {best} reaches {what}"
-    if rival is not None and rival != best:
+    if evaluation.runs and rival is not None:
         first += f"; the best baseline, {rival}, {numbers.plain(top[rival], decimals)}"
     sentences = [f"{first}. An AUC of 0.5 is a coin toss, 1 is perfect."]
     if not evaluation.runs:

@@ -75,3 +75,16 @@ def test_a_table_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(InputError, match="cannot be written"):
         write_table(SCORES, tmp_path / "file" / "table.csv")
+
+
+def test_one_trial_has_no_spread_and_lopsided_classes_are_noted() -> None:
+    scores = Design(3, trials=2).draw(0)
+    one = scores[(scores["trial"] == 0) & (scores["init"] == "a")]
+    assert np.isnan(summarise(one).iloc[0]["auc_sd"])
+    assert np.isfinite(summarise(scores)["auc_sd"]).all()
+    assert "without" not in summarise(one).iloc[0]["note"]
+    few = pd.concat([one[one["label"] == 1], one[one["label"] == 0].head(2)])
+    note = summarise(few).iloc[0]["note"]
+    assert "only 3 validation patients with the finding; only 2 validation images without" in note
+    few = pd.concat([one[one["label"] == 1].head(1), one[one["label"] == 0]])
+    assert "only 1 validation patient with" in summarise(few).iloc[0]["note"]

@@ -155,6 +155,10 @@ def test_baselines_alone_are_compared_with_the_best_of_them(evaluation: Evaluati
     told = Reader(render(part(evaluation, encoders=inits, runs={}), images=2)).text
     assert "baselines alone" in told["in-short"]
     assert "None of the inits has a feature map" in told["maps"]
+    inits = {name: evaluation.encoders[name] for name in ("pixels", "random")}
+    told = Reader(render(part(evaluation, encoders=inits, runs={}), images=0)).text
+    assert "best baseline" not in told["in-short"]
+    assert "paired comparisons with" in told["in-short"]
 
 
 def test_a_store_without_regions_still_shows_maps(
