@@ -114,6 +114,21 @@ def test_curves_carry_the_numbers() -> None:
     assert band.max() == pytest.approx(expected["ci_high"].max())
 
 
+def test_a_name_with_dollars_is_no_formula() -> None:
+    name = "up to $5 and $\\frac{1$"
+    renamed = {"finding": name, "structure": name}
+    drawn = [
+        figures.cam_grid(IMAGES[:2], {name: FLOATS[:2]}, title=name),
+        figures.contact_sheet(IMAGES[:2], [name, name]),
+        figures.image_grid([list(FLOATS[:2])], row_titles=[name]),
+        figures.localisation_forest(FOREST.assign(**renamed)),
+        figures.fewshot_curves(RESULTS.replace("mass", name)),
+        figures.intervals(RESULTS[RESULTS["shots"] == 5].replace("mass", name)),
+    ]
+    for figure in drawn:
+        figure.savefig(BytesIO(), format="svg")  # matplotlib reads formulas when it draws
+
+
 def test_a_scaling_curve_is_dashed_where_it_was_not_measured() -> None:
     fit = FITS[0]
     axis = figures.scaling_curve(fit).axes[0]
@@ -142,6 +157,8 @@ def test_the_smallest_step_of_an_auc_stands_beside_it() -> None:
     ]
     rows = figures.intervals(stepped[stepped["shots"] == 5]).axes[0].get_yticklabels()
     assert [row.get_text() for row in rows] == ["mass\nstep 0.028", "hernia\nstep 0.004"]
+    fine = RESULTS[RESULTS["finding"] == "mass"].assign(auc_step=1e-4)
+    assert figures.fewshot_curves(fine).axes[0].texts[0].get_text() == "step 0.0001"
 
 
 def test_panels_that_are_compared_have_one_scale() -> None:

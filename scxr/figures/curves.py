@@ -63,13 +63,14 @@ def fewshot_curves(
                 )
         axis.axhline(0.5, color=INK, lw=1, ls=":")
         if "auc_step" in part and panel != "mean over findings":
-            step = f"step {part['auc_step'].max():.3f}"
+            step = _step(part["auc_step"].max())
             axis.text(0.98, 0.03, step, transform=axis.transAxes, ha="right", fontsize=8)
         shots = sorted(table["shots"].unique())
         axis.set_xscale("log")
         axis.set_xticks(shots, [f"{n:g}" for n in shots])
         axis.minorticks_off()
-        axis.set(title=panel, xlabel="shots", ylabel="AUC")
+        axis.set_title(panel, parse_math=False)
+        axis.set(xlabel="shots", ylabel="AUC")
     legend(figure, axes[0])
     return figure
 
@@ -132,7 +133,8 @@ def scaling_curve(
     axis.set_xscale("log")
     axis.set_xticks(shots, [f"{n:g}" for n in shots])
     axis.minorticks_off()
-    axis.set(title=fits[0].finding, xlabel="labelled images a class", ylabel="AUC")
+    axis.set_title(fits[0].finding, parse_math=False)
+    axis.set(xlabel="labelled images a class", ylabel="AUC")
     legend(figure, axis)
     return figure
 
@@ -235,7 +237,7 @@ def intervals(
     labels = names
     if "auc_step" in table and value == "auc_mean":
         steps = table.groupby(rows)["auc_step"].max()
-        labels = [f"{name}\nstep {steps[name]:.3f}" for name in names]
+        labels = [f"{name}\n{_step(steps[name])}" for name in names]
     looks = looks_of(list(dict.fromkeys(table[hue])))
     figure, (axis,) = panels(1, 1, 6.0, 0.8 + 0.16 * len(names) * (1 + len(looks)))
     for offset, (name, look) in enumerate(looks.items()):
@@ -253,7 +255,7 @@ def intervals(
         )
     if reference is not None:
         axis.axvline(reference, color=INK, lw=1, ls=":")
-    axis.set_yticks(range(len(names)), labels)
+    axis.set_yticks(range(len(names)), labels, parse_math=False)
     axis.invert_yaxis()
     axis.set(xlabel=label)
     legend(figure, axis)
@@ -289,3 +291,8 @@ def distributions(values: Mapping[str, np.ndarray], *, label: str, bins: int = 6
     axis.set(xlabel=label, ylabel="density")
     legend(figure, axis)
     return figure
+
+
+def _step(step: float) -> str:
+    """Three decimals, but never "0.000": with many images an AUC moves in far smaller steps."""
+    return f"step {step:.3f}" if step >= 0.0005 else f"step {step:.1g}"

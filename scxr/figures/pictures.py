@@ -66,11 +66,11 @@ def image_grid(
             if j < len(row):
                 _picture(axis, row[j], (heats or {}).get((i, j)), (masks or {}).get((i, j)))
             if i == 0 and j < len(column_titles):
-                axis.set_title(column_titles[j], fontsize=9)
+                axis.set_title(column_titles[j], fontsize=9, parse_math=False)
         if i < len(row_titles):
-            grid[i][0].set_ylabel(row_titles[i], fontsize=9)
+            grid[i][0].set_ylabel(row_titles[i], fontsize=9, parse_math=False)
     if title:
-        figure.suptitle(title)
+        figure.suptitle(title, parse_math=False)
     return figure
 
 
@@ -110,7 +110,7 @@ def contact_sheet(
         side=side,
     )
     for axis, text in zip(figure.axes, titles, strict=False):
-        axis.set_title(text, fontsize=8, color=INK)
+        axis.set_title(text, fontsize=8, color=INK, parse_math=False)
     return figure
 
 
@@ -208,7 +208,8 @@ def localisation_forest(table: pd.DataFrame, *, measure: str = "enrichment") -> 
         _ratio_axis(axis)
     else:
         axis.set_xlim(left=0)
-    axis.set_yticks(range(len(place)), [_row_name(*key, table) for key in place])
+    labels = [_row_name(*key, table) for key in place]
+    axis.set_yticks(range(len(place)), labels, parse_math=False)
     axis.set(xlabel=LOCALISATION_LABELS[measure], ylim=(len(place) - 0.5, -0.5))
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=9)
