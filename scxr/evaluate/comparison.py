@@ -191,7 +191,11 @@ def _bootstrap(cell: Cell, other: Cell, level: float, repeats: int, seed: int) -
 
 
 def holm(p: np.ndarray | Sequence[float]) -> np.ndarray:
-    """Holm's step-down correction (1979) of p-values for the number of tests, shape kept."""
+    """Holm's step-down correction (1979) of (n,) p-values for the number of tests, in their order.
+
+    Raises:
+        InputError: something that is no p-value.
+    """
     p = np.asarray(p, dtype=float)
     if p.size and (not np.isfinite(p).all() or p.min() < 0 or p.max() > 1):
         raise InputError("Holm's correction needs p-values between 0 and 1.")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from scxr.data.episodes import OTHER
 from scxr.data.findings import tally
 from scxr.data.store import RadiographStore
 from scxr.evaluate import Evaluation
@@ -103,7 +104,7 @@ def protocol_facts(evaluation: Evaluation) -> dict[str, str]:
         "setting": SETTINGS.get(settings["setting"], settings["setting"]),
         "shots": ", ".join(str(n) for n in settings["shots"]) + " labelled images a class",
         "trials": f"{settings['trials']} draws of the labelled images, the same for every init",
-        "negatives": "normal images" if negatives != "other" else "images without these findings",
+        "negatives": "normal images" if negatives != OTHER else "images without these findings",
         "validation": "all images with the finding of held-out patients, and as many without it",
         "seed": str(settings["seed"]),
     }
