@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 import torch
 from lightning_fabric.plugins.precision import Precision
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import nn
 from torch.optim import Optimizer
 
@@ -62,6 +62,12 @@ def load_state(path: Path, method: nn.Module, optimizer: Optimizer, precision: P
     # load_state_dict gives every tensor its parameter's device and keeps the groups we made.
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     return step
+
+
+def saved_step(path: Path) -> int:
+    """The step whose state `save_state` wrote, without reading it all."""
+    with safe_open(path, framework="pt") as file:
+        return int(file.metadata()["step"])
 
 
 class TrainingLog:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -16,6 +17,9 @@ from scxr.methods import Method, Settings
 
 # Fabric announces its precision in the middle of the progress bar; the run's config records it.
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+"""Weights are float32 in all of them: pure half precision loses small updates."""
 
 
 def build_optimizer(method: Method, settings: Settings) -> Optimizer:
@@ -69,6 +73,7 @@ def build_fabric(device: str, precision: str, *, unused_parameters: bool = False
     Args:
         unused_parameters: some steps leave parameters without a gradient.
     """
+    chosen: Any = precision_for(device, precision)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if world > 1 else 1
     strategy = DDPStrategy(find_unused_parameters=unused_parameters) if world > 1 else "auto"
@@ -78,7 +83,7 @@ def build_fabric(device: str, precision: str, *, unused_parameters: bool = False
             devices=local,
             num_nodes=world // local,
             strategy=strategy,
-            precision=precision_for(device, precision),  # type: ignore[arg-type]
+            precision=chosen,
         )
         fabric.launch()
         return fabric
@@ -89,7 +94,17 @@ def build_fabric(device: str, precision: str, *, unused_parameters: bool = False
 
 
 def precision_for(device: str, precision: str = "auto") -> str:
-    """Half precision where the hardware computes in it, else float32."""
+    """Half precision where the hardware computes in it, else float32.
+
+    Raises:
+        InputError: an unknown precision, or fp16 without a GPU (Fabric would take another).
+    """
+    if precision not in ("auto", *PRECISIONS):
+        raise InputError(
+            f"Unknown precision {precision!r}: choose from auto, {', '.join(PRECISIONS)}."
+        )
+    if precision == "16-mixed" and (device == "cpu" or not torch.cuda.is_available()):
+        raise InputError("Precision 16-mixed needs a GPU: choose bf16-mixed or 32-true instead.")
     if precision != "auto":
         return precision
     if device != "cpu" and torch.cuda.is_available():
@@ -99,3 +114,10 @@ def precision_for(device: str, precision: str = "auto") -> str:
     capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     native = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     return "bf16-mixed" if native else "32-true"
+
+
+def device_memory(device: torch.device) -> int | None:
+    """Bytes of a GPU; None for a CPU, whose memory others share."""
+    if device.type != "cuda":
+        return None
+    return torch.cuda.get_device_properties(device).total_memory

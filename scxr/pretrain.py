@@ -31,8 +31,14 @@ from scxr.errors import InputError
 from scxr.memory import advice
 from scxr.methods import METHODS, Method, Settings, preset_settings
 from scxr.methods.settings import to_dict
-from scxr.observer import Observer
-from scxr.optimisation import build_fabric, build_optimizer, precision_for, schedule
+from scxr.observer import Observer, diverged
+from scxr.optimisation import (
+    build_fabric,
+    build_optimizer,
+    device_memory,
+    precision_for,
+    schedule,
+)
 from scxr.progress import progress_bar
 from scxr.runs import Run
 from scxr.seeds import generator, seed_for
@@ -68,7 +74,7 @@ def pretrain(
         seed: of weights, order and views.
         resume: finish an interrupted run; if False, meeting one is an error.
         device: "auto", "cpu" or "cuda".
-        precision: "auto", or one of Fabric's, for example "bf16-mixed" or "32-true".
+        precision: "auto", "bf16-mixed", "16-mixed" (on a GPU) or "32-true".
         compiled: let torch.compile translate the method first: minutes, repaid by long runs.
         checkpoint_every: steps between saved states.
 
@@ -112,7 +118,9 @@ def pretrain(
         if not _out_of_memory(error):
             raise
         mine = replace(chosen, batch_size=chosen.batch_size // fabric.world_size)
-        raise InputError(advice(method, mine, precision=config["precision"])) from error
+        room = device_memory(fabric.device)
+        told = advice(method, mine, precision=config["precision"], capacity_bytes=room)
+        raise InputError(told) from error
     return Run.open(folder)
 
 
@@ -183,7 +191,8 @@ def _train(
         bar = progress_bar(total=steps, initial=done, desc=method.title, unit="step", **quiet)
         stack.enter_context(bar)
         stack.enter_context(batches)
-        observe = Observer(method, data, log, folder, steps, seed, fabric.device)
+        half = precision.precision == "bf16-mixed"
+        observe = Observer(method, data, log, folder, steps, seed, fabric.device, half=half)
         observe(done)
         pace = _Pace(batches, settings.batch_size * settings.accumulate, done)
         while done < steps:
@@ -202,12 +211,12 @@ def _train(
             bar.update()
             if done % log_every == 0 or done == steps:
                 row = _numbers(fabric, terms | method.metrics)
-                _require_finite(row["loss"], done, folder)
+                _require_finite(row["loss"], done, state_file)
                 row |= {"lr": rate, **pace(done)}
                 log.write("train", done, observe.epoch(done), row)
                 bar.set_postfix(_shown(row, fabric), refresh=False)
             if done % checkpoint_every == 0 or done == steps:
-                _require_finite(_checksum(method), done, folder)
+                _require_finite(_checksum(method), done, state_file)
             observe(done)
             if done % checkpoint_every == 0 and done < steps:
                 save_state(folder / state_file.name, method, optimizer, precision, done)
@@ -302,9 +311,6 @@ def _checksum(method: Method) -> float:
     return float(torch.stack([p.sum() for p in method.parameters()]).sum())
 
 
-def _require_finite(number: float, step: int, folder: Path) -> None:
+def _require_finite(number: float, step: int, state: Path) -> None:
     if not math.isfinite(number):
-        raise InputError(
-            f"Training diverged at step {step}: {folder} keeps the last good state; try a lower "
-            f"lr, a longer warmup or precision 32-true."
-        )
+        raise diverged(step, state)

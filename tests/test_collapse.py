@@ -10,7 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from scxr.collapse import Monitor, effective_rank, mean_cosine, measure, rankme, spectrum
+from scxr.collapse import (
+    ALIKE,
+    Monitor,
+    effective_rank,
+    mean_cosine,
+    measure,
+    rankme,
+    spectrum,
+)
 from scxr.encoders import build_encoder
 from scxr.errors import InputError
 from scxr.seeds import generator
@@ -194,3 +202,19 @@ def test_monitor_says_when_the_network_has_diverged(encoder, pictures):
         broken.trunk.conv1.weight.fill_(math.nan)
     with pytest.raises(InputError, match="the network has diverged"):
         Monitor(pictures)(broken)
+
+
+def test_half_precision_sees_the_same_features(encoder, pictures):
+    monitors = [Monitor(pictures, half=half) for half in (False, True)]
+    single, half = (monitor(encoder) for monitor in monitors)
+    assert single["mean_cosine"] < ALIKE
+    assert single["spectrum"] != half["spectrum"]
+    for name in ("std", "std_normalised", "mean_cosine", "effective_rank", "rankme"):
+        assert half[name] == pytest.approx(single[name], rel=0.02), name
+
+
+def test_features_too_much_alike_for_half_precision_are_computed_in_single(encoder, pictures):
+    alike = pictures.mean(dim=0) + 0.001 * (pictures - pictures.mean(dim=0))
+    assert Monitor(alike)(encoder) == Monitor(alike, half=True)(encoder)
+    half, single = (Monitor(alike).features(encoder, half=h) for h in (True, False))
+    assert rankme(half) > 1.05 * rankme(single)  # rounding, taken for spread

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -19,7 +20,7 @@ from scxr.memory import count, count_settings
 from scxr.memory.step import fake_step
 from scxr.methods import METHODS, Method, Settings
 from scxr.methods.settings import with_changes
-from scxr.optimisation import build_optimizer
+from scxr.optimisation import build_optimizer, device_memory
 from scxr.seeds import generator
 
 DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}
@@ -316,6 +317,16 @@ def test_advice_names_a_batch_that_fits_and_flags_that_help():
 def test_advice_knows_when_the_step_should_have_fitted():
     text = memory.advice("moco", small("moco"), capacity_bytes=24 * 10**9)
     assert "another program" in text and "batch_size" not in text
+
+
+def test_advice_does_not_take_a_gpu_for_the_device_that_ran_out(monkeypatch):
+    gpu = SimpleNamespace(total_memory=80 * 2**30)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: gpu)
+    assert device_memory(torch.device("cpu")) is None
+    assert device_memory(torch.device("cuda", 0)) == gpu.total_memory
+    text = memory.advice("moco", small("moco"), capacity_bytes=None)
+    assert "the device's" not in text and "--set checkpointing=true" in text
 
 
 def test_advice_says_when_no_batch_fits():

@@ -8,7 +8,6 @@ from functools import lru_cache
 from typing import Any
 
 import pandas as pd
-import torch
 
 from scxr.errors import InputError
 from scxr.memory.step import DTYPES, STAGES, Step, fake_step
@@ -246,10 +245,8 @@ def advice(
     """What to say when a step ran out of memory: what it needs, which batch fits, what helps.
 
     Args:
-        capacity_bytes: memory of the device; None asks the first GPU, where there is one.
+        capacity_bytes: memory of the device; None where it cannot be said.
     """
-    if capacity_bytes is None and torch.cuda.is_available():
-        capacity_bytes = torch.cuda.get_device_properties(0).total_memory
     asked = count_settings(method, settings, precision=precision)
     sentence = (
         f"Out of memory: a step of {method} with {settings.backbone}, {settings.image_size} px, "

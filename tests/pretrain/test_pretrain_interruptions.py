@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from itertools import count
 
 import pytest
 from tiny_runs import OWN, TINY, assert_same_run, content, interrupt, train, unplugged
+from torch import Tensor
 
+from scxr import pretrain as loop
 from scxr.errors import InputError
+from scxr.methods.barlow import BarlowTwins
 from scxr.runs import Run
 
 
@@ -134,7 +140,7 @@ DIVERGING = {"lr": 1e38, "warmup": 0.0, "clip": None, "variance_weight": 1e6}
 def test_a_diverging_run_stops_and_saves_no_broken_state(store, tmp_path):
     # The first loss is finite, and the step it leads to overflows; nobody measures at step 1.
     settings = {**DIVERGING, "steps": 30}
-    with pytest.raises(InputError, match=r"diverged at step 1: .*last good state; try a lower lr"):
+    with pytest.raises(InputError, match=r"diverged at step 1: nothing had been saved before; try"):
         train("moco", store, tmp_path, settings=settings, checkpoint_every=1)
     assert not Run.open(tmp_path).finished
     assert not (tmp_path / "resume.safetensors").exists()
@@ -144,3 +150,32 @@ def test_weights_that_overflow_in_the_last_step_are_not_a_finished_run(store, tm
     with pytest.raises(InputError, match="diverged at step 1:"):
         train("moco", store, tmp_path, settings={**DIVERGING, "steps": 1})
     assert not Run.open(tmp_path).finished
+
+
+def test_a_loss_that_is_no_number_leaves_a_state_to_go_on_from(
+    finished, store, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as broken:
+        broken.setattr(BarlowTwins, "forward", not_a_number(at=6))
+        with pytest.raises(InputError, match=r"diverged at step 6: .* good state, of step 4; try"):
+            train("barlow", store, tmp_path)
+    assert_same_run(train("barlow", store, tmp_path), finished("barlow"))
+
+
+def test_between_two_logged_steps_the_monitor_sees_it(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "LOGGED_STEPS", 2)
+    monkeypatch.setattr(BarlowTwins, "forward", not_a_number(at=3))
+    with pytest.raises(InputError, match=r"diverged at step 4: nothing had been saved before; try"):
+        train("barlow", store, tmp_path, settings={"steps": 24}, checkpoint_every=24)
+    assert not Run.open(tmp_path).finished
+
+
+def not_a_number(at: int) -> Callable[..., dict[str, Tensor]]:
+    """BarlowTwins' forward pass, with a loss of NaN in one step."""
+    original, steps = BarlowTwins.forward, count(1)
+
+    def forward(self: BarlowTwins, views: list[Tensor]) -> dict[str, Tensor]:
+        scale = math.nan if next(steps) == at else 1.0
+        return {name: term * scale for name, term in original(self, views).items()}
+
+    return forward

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,24 @@ def test_accumulated_batches_give_their_mean_gradient(store, tmp_path):
         torch.testing.assert_close(weights[name], expected, atol=1e-5, rtol=1e-4)
 
 
+def test_the_clipped_step_is_the_whole_accumulated_one_made_shorter(store, tmp_path):
+    """Clipping looks at the mean gradient of all batches, not at each of them."""
+    base = {"optimizer": "sgd", "momentum": 0.0, "lr": 0.1, "warmup": 0.0, "weight_decay": 0.0}
+    base |= {"steps": 1, "accumulate": 2}
+    settings = loop.preset_settings("barlow", "quick", {**TINY, **OWN["barlow"], **base})
+    start = dict(loop.build_method("barlow", settings, store, seed=0).named_parameters())
+    moves = []
+    for clip in (None, 0.5):
+        out = tmp_path / str(clip)
+        run = train("barlow", store, out, settings={**base, "clip": clip})
+        weights, _ = read_tensors(run.path / "method.safetensors")
+        moves.append(torch.cat([(weights[n] - p.detach()).flatten() for n, p in start.items()]))
+    free, clipped = moves
+    assert free.norm() > 0.1 * 5  # or nothing would have been cut
+    assert clipped.norm().item() == pytest.approx(0.1 * 0.5, rel=1e-3)
+    assert torch.nn.functional.cosine_similarity(free, clipped, dim=0) > 0.9999
+
+
 def test_an_epoch_of_accumulated_batches_has_fewer_steps(store):
     settings = loop.preset_settings(
         "moco", "quick", {"batch_size": 16, "epochs": 3, "accumulate": 2}
@@ -85,7 +104,7 @@ def test_weight_decay_goes_along_a_cosine_and_spares_norms():
 def test_another_precision_is_another_run(store, tmp_path):
     train("barlow", store, tmp_path)
     with pytest.raises(InputError, match="other settings, precision, seed or data"):
-        train("barlow", store, tmp_path, precision="bf16-true")
+        train("barlow", store, tmp_path, precision="bf16-mixed")
 
 
 def test_memory_that_runs_out_ends_in_advice(store, tmp_path, monkeypatch):
@@ -99,6 +118,16 @@ def test_memory_that_runs_out_ends_in_advice(store, tmp_path, monkeypatch):
     monkeypatch.setattr("scxr.methods.barlow.BarlowTwins.forward", forward)
     with pytest.raises(InputError, match=r"^Out of memory: a step of barlow .* GB"):
         train("barlow", store, tmp_path)
+
+
+@pytest.mark.parametrize("compiled", [(True, False), (False, True)], ids=["off", "on"])
+def test_a_run_goes_on_with_compilation_switched(finished, store, tmp_path, monkeypatch, compiled):
+    """Names and weights in the saved state are those of the plain network, either way."""
+    # The translator without its code generator: no compiler needed, the same sums to the bit.
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    before, after = compiled
+    interrupt("barlow", store, tmp_path, after=5, compiled=before)
+    assert_same_run(train("barlow", store, tmp_path, compiled=after), finished("barlow"))
 
 
 def test_other_failures_are_not_taken_for_it(store, tmp_path, monkeypatch):

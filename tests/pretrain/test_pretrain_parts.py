@@ -91,8 +91,10 @@ def test_a_restored_optimizer_is_laid_out_as_the_one_saved(store, tmp_path, name
 
 
 def test_precision_is_taken_as_given_or_chosen_to_exist():
-    assert precision_for("cpu", "64-true") == "64-true"
+    assert precision_for("cpu", "bf16-mixed") == "bf16-mixed"
     assert precision_for("cpu") in ("32-true", "bf16-mixed")
+    for device in ("cpu", "auto", "cuda"):
+        assert precision_for(device, "32-true") == "32-true"
 
 
 @pytest.mark.parametrize("method", list(METHODS))

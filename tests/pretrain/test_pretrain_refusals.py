@@ -61,7 +61,9 @@ def test_an_empty_folder_is_a_place_like_any_other(store, tmp_path):
         ("moco", {"settings": {"steps": "0"}}, "steps is 0"),
         ("spark", {"settings": {"patch_size": 7}}, "does not divide"),
         ("moco", {"device": "abacus"}, "abacus"),
-        ("moco", {"precision": "64-untrue"}, "64-untrue"),
+        ("moco", {"precision": "64-untrue"}, "Unknown precision '64-untrue': choose from auto, 32"),
+        ("moco", {"precision": "bf16-true"}, "Unknown precision 'bf16-true': choose from auto, 32"),
+        ("moco", {"precision": "16-mixed"}, "16-mixed needs a GPU: choose bf16-mixed or 32-true"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_and_leaves_nothing_behind(

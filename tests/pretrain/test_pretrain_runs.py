@@ -66,6 +66,11 @@ def test_collapse_is_measured_from_before_the_first_step_to_the_last(finished, m
     assert {len(s) for s in log["spectrum_uncentred"]} == {64}
 
 
+def test_short_runs_are_looked_at_less_often_than_every_step(store, tmp_path):
+    run = train("barlow", store, tmp_path, settings={"steps": 13})
+    assert run.log("monitor")["step"].tolist() == [0, 3, 6, 9, 12, 13]
+
+
 @pytest.mark.parametrize("method", METHOD_NAMES)
 def test_the_encoder_that_survives_was_trained_and_normalises_with_the_store(
     finished, store, method
