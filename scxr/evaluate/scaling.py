@@ -1,13 +1,8 @@
 """How many labels do I need? A power law through AUC against shots, with its uncertainty.
 
-AUC(n) = ceiling - scale * n^(-exponent), the three-parameter curve that Nechaev et al. (2025, arXiv
-2510.11553) fit to few-shot results on chest radiographs. The fit is least squares weighted by the
-points' variances, with ceiling <= 1 and scale >= 0; for a given exponent it is linear, so the
-exponent is searched on a grid and no starting value can go wrong.
-
-The points of a curve share their validation patients and, because shots are nested, their training
-draws. Their covariance is estimated from both (bootstrap of patients, spread of the trials), and
-the fit is repeated on curves drawn with it: the percentiles of the refits are the intervals.
+The curve is `scxr.evaluate.power_law`, its points and their covariance `learning_curve`. The fit is
+least squares weighted by the points' variances, with ceiling <= 1 and scale >= 0; it is repeated on
+curves drawn with that covariance, and the percentiles of the refits are the intervals.
 """
 
 from __future__ import annotations
@@ -21,12 +16,10 @@ import pandas as pd
 from scipy import stats
 
 from scxr.errors import InputError
-from scxr.evaluate.cells import Cell
-from scxr.evaluate.intervals import resample
+from scxr.evaluate.learning_curve import points_of_results, points_of_scores, uncapped
+from scxr.evaluate.power_law import fit_power_law, inverse_power_law, power_law
 from scxr.seeds import seed_for
 
-EXPONENTS = (0.05, 3.0)
-"""Slower, a curve has no ceiling that fifty shots could show; faster, it is there at once."""
 FURTHEST = 4.0
 """How far beyond the largest number of shots an answer is given, as a factor. On learning curves
 that are known exactly (nearest means of Gaussian features, 8 to 512 wide), a power law through 1 to
@@ -95,7 +88,7 @@ class ScalingFit:
     @property
     def rising(self) -> bool:
         """Whether the AUC grows over the shots that were tried, beyond what chance would show."""
-        first, last = _curve(self.refits, self.shots[[0, -1]]).T
+        first, last = power_law(self.refits, self.shots[[0, -1]]).T
         return bool(np.quantile(last - first, 0.5 - self.level / 2) > 1e-6)
 
     def predict(self, shots: Iterable[float]) -> pd.DataFrame:
@@ -112,11 +105,11 @@ class ScalingFit:
         if not (shots >= 1).all():
             raise InputError("A curve over shots starts at 1 shot: give numbers from 1 on.")
         fitted = np.array([[self.ceiling, self.scale, self.exponent]])
-        low, high = np.quantile(_curve(self.refits, shots), self._tails, axis=0)
+        low, high = np.quantile(power_law(self.refits, shots), self._tails, axis=0)
         return pd.DataFrame(
             {
                 "shots": shots,
-                "auc": _curve(fitted, shots)[0],
+                "auc": power_law(fitted, shots)[0],
                 "ci_low": low,
                 "ci_high": high,
                 "extrapolated": shots > self.shots.max(),
@@ -134,12 +127,12 @@ class ScalingFit:
         """
         if not 0.5 < auc < 1:
             raise InputError(f"The AUC to reach is {auc}; give one between 0.5 and 1.")
-        needed = _inverse(self.refits, auc)
+        needed = inverse_power_law(self.refits, auc)
         low, high = (
             self._within(float(x)) for x in np.quantile(needed, self._tails, method="inverted_cdf")
         )
         fitted = np.array([[self.ceiling, self.scale, self.exponent]])
-        exact = float(_inverse(fitted, auc)[0])
+        exact = float(inverse_power_law(fitted, auc)[0])
         shots = self._within(exact)
         if shots <= self.shots.max():
             verdict = "measured"
@@ -227,14 +220,14 @@ def fit_scaling(
     if finding is not None:
         part = part[part["finding"] == _one_of(part, "finding", finding)]
     findings = list(dict.fromkeys(part["finding"]))
-    part, note = _uncapped(part, len(findings))
+    part, note = uncapped(part, len(findings))
     shots = np.sort(part["shots"].unique()).astype(float)
     if len(shots) < 3:
         raise InputError(
             f"A curve of three parameters needs at least three shot counts; {init} has {len(shots)}"
             + (f" ({note})." if note else ".")
         )
-    estimate = _points_of_scores if scored else _points_of_results
+    estimate = points_of_scores if scored else points_of_results
     aucs, covariance = estimate(part, findings, shots, repeats, seed)
     if not (np.isfinite(aucs).all() and np.isfinite(covariance).all()):
         raise InputError("Some AUCs or intervals of the curve are not finite: evaluate it again.")
@@ -252,79 +245,6 @@ def _one_of(table: pd.DataFrame, column: str, wanted: str | None) -> str:
             f"A curve belongs to one {column}, and {given}: {', '.join(map(str, known))}."
         )
     return str(wanted)
-
-
-def _uncapped(part: pd.DataFrame, findings: int) -> tuple[pd.DataFrame, str]:
-    """Shots as they were really taken, and a note where that changed something."""
-    capped = part["positives"] < part["shots"]
-    if not capped.any():
-        return part, ""
-    if findings == 1:
-        most = int(part["positives"].max())
-        # 20 and 50 shots capped at 15 are the same episodes: one of them is enough.
-        first = part.loc[capped, "shots"].min()
-        part = part[~capped | (part["shots"] == first)].copy()
-        part.loc[part["shots"] == first, "shots"] = most
-        return part, f"no more than {most} training positives"
-    lost = sorted(part.loc[capped, "shots"].unique())
-    words = " and ".join(f"{n:g}" for n in lost)
-    return (
-        part[~part["shots"].isin(lost)],
-        f"{words} shots left out: not every finding has that many training positives",
-    )
-
-
-def _points_of_results(
-    part: pd.DataFrame, findings: list[str], shots: np.ndarray, repeats: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Points and their covariance from a table of results: independent, for want of better."""
-    half = (part["ci_high"] - part["ci_low"]) / 2 / stats.norm.ppf(0.975)
-    rows = pd.DataFrame({"shots": part["shots"], "auc": part["auc_mean"], "variance": half**2})
-    by_shots = rows.groupby("shots").agg(auc=("auc", "mean"), variance=("variance", "mean"))
-    return by_shots["auc"].to_numpy(), np.diag(by_shots["variance"].to_numpy() / len(findings))
-
-
-def _points_of_scores(
-    part: pd.DataFrame, findings: list[str], shots: np.ndarray, repeats: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean AUC (s,) over trials and findings, and its covariance (s, s) over patients and draws."""
-    cells = [
-        [Cell(part[(part["finding"] == name) & (part["shots"] == n)]) for n in shots]
-        for name in findings
-    ]
-    if len({len(cell.trials) for curve in cells for cell in curve}) > 1:
-        raise InputError(
-            "The shot counts of a curve need the same trials; some trials are missing."
-        )
-    weights = resample([cell for curve in cells for cell in curve], repeats, seed)
-    aucs = np.mean([[cell.mean for cell in curve] for curve in cells], axis=0)
-    paths = np.zeros((len(findings), repeats, len(shots)))
-    draws = np.zeros((len(shots), len(shots)))
-    for i, curve in enumerate(cells):
-        # (s, repeats, trials): one finding at a time, so that a large table fits into memory.
-        under = np.stack([cell.under(weights.of(cell)) for cell in curve])
-        paths[i] = under.mean(axis=2).T
-        draws += _covariance_of_draws(curve, under) / len(findings) ** 2
-    # As in `interval`: what has no spread left is still not known better than to one step.
-    steps = [sum(curve[i].step ** 2 for curve in cells) for i in range(len(shots))]
-    # A resample can miss one class of a rare finding in a trial: the others stand in for it.
-    drawn = np.ma.masked_invalid(paths).mean(axis=0)
-    kept = drawn[~np.ma.getmaskarray(drawn).any(axis=1)].data
-    covariance = np.cov(kept, rowvar=False) + draws + np.diag(steps) / len(findings) ** 2
-    return aucs, covariance
-
-
-def _covariance_of_draws(curve: list[Cell], under: np.ndarray) -> np.ndarray:
-    """What the trials add to the patients' covariance of their mean; see `intervals.trial_part`."""
-    trials = under.shape[2]
-    if trials == 1:
-        return np.zeros((len(curve), len(curve)))
-    under = under[:, np.isfinite(under).all(axis=(0, 2))]  # a resample can miss a class
-    observed = np.cov([cell.aucs for cell in curve]) / trials
-    each = np.mean([np.cov(under[:, :, t]) for t in range(trials)], axis=0)
-    interaction = (each - np.cov(under.mean(axis=2))) / (trials - 1)
-    values, vectors = np.linalg.eigh(observed - interaction)
-    return (vectors * np.clip(values, 0, None)) @ vectors.T
 
 
 def _fit(
@@ -365,65 +285,3 @@ def _fit(
         note=note,
         refits=refits,
     )
-
-
-def fit_power_law(
-    shots: np.ndarray, aucs: np.ndarray, weights: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Weighted least squares of ceiling - scale * shots^(-exponent), many curves at once.
-
-    Args:
-        shots: (s,) at least three different numbers from 1 on.
-        aucs: (..., s) one curve a row.
-        weights: (s,) inverse variances.
-
-    Returns:
-        ceiling (<= 1), scale (>= 0) and exponent (within `EXPONENTS`), each (...).
-    """
-    shots, aucs, weights = (np.asarray(x, dtype=float) for x in (shots, aucs, weights))
-    curves = aucs.reshape(-1, 1, len(shots))
-    exponents = np.geomspace(*EXPONENTS, 60)[None]
-    for _ in range(3):
-        ceiling, scale, error = _linear(shots, curves, weights, exponents)
-        best = error.argmin(axis=1)[:, None]
-        step = exponents[:, 1:2] / exponents[:, :1]
-        found = [
-            np.take_along_axis(np.broadcast_to(x, error.shape), best, axis=1)
-            for x in (ceiling, scale, exponents)
-        ]
-        # The next round searches between the neighbours of the best so far.
-        exponents = np.clip(found[2] * step ** np.linspace(-1, 1, 13), *EXPONENTS)
-    ceiling, scale, exponent = (x.reshape(aucs.shape[:-1]) for x in found)
-    return ceiling, scale, exponent
-
-
-def _linear(
-    shots: np.ndarray, curves: np.ndarray, weights: np.ndarray, exponents: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Best ceiling, scale and their squared error for given exponents, each (curves, exponents)."""
-    weights = weights / weights.sum()
-    powers = shots ** -exponents[..., None]
-    x, y = (powers @ weights)[..., None], (curves @ weights)[..., None]
-    spread = ((powers - x) ** 2) @ weights
-    scale = np.clip(-(((powers - x) * (curves - y)) @ weights) / spread, 0, None)
-    ceiling = y[..., 0] + scale * x[..., 0]
-    # On the border ceiling = 1 only the scale is left to choose.
-    border = np.clip((powers * (1 - curves)) @ weights / (powers**2 @ weights), 0, None)
-    scale = np.where(ceiling > 1, border, scale)
-    ceiling = np.minimum(ceiling, 1)
-    residuals = curves - ceiling[..., None] + scale[..., None] * powers
-    return ceiling, scale, residuals**2 @ weights
-
-
-def _curve(parameters: np.ndarray, shots: np.ndarray) -> np.ndarray:
-    """(b, 3) parameters, (s,) shots -> (b, s)."""
-    ceiling, scale, exponent = parameters.T[..., None]
-    return ceiling - scale * shots**-exponent
-
-
-def _inverse(parameters: np.ndarray, auc: float) -> np.ndarray:
-    """Shots at which each of (b, 3) curves reaches `auc`: 0 if everywhere, infinite if nowhere."""
-    ceiling, scale, exponent = parameters.T
-    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        shots = (scale / (ceiling - auc)) ** (1 / exponent)
-    return np.where(ceiling > auc, shots, np.inf)

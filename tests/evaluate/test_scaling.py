@@ -12,7 +12,8 @@ from scipy.optimize import curve_fit
 
 from scxr.errors import InputError
 from scxr.evaluate import fit_scaling
-from scxr.evaluate.scaling import EXPONENTS, MEAN, fit_power_law
+from scxr.evaluate.power_law import EXPONENTS, fit_power_law
+from scxr.evaluate.scaling import MEAN
 from scxr.evaluate.simulation import Design
 
 SHOTS = np.array([1.0, 5.0, 10.0, 20.0, 50.0])
