@@ -154,6 +154,10 @@ class Explain(Command):
     inits: Annotated[tuple[str, ...], arg(help=EXPLAINED_INITS)] = ("random",)
     mode: Literal["probe", "finetune"] = "probe"
     """Which head to explain: as in scxr evaluate."""
+    min_train: int = 15
+    """Without --finding: findings need this many positives to train on..."""
+    min_val: int = 6
+    """...and this many held out."""
     images: int = 3
     """How many images of one finding to draw."""
     shots: int = 50
@@ -189,6 +193,7 @@ class Explain(Command):
         store = open_data(self.data)
         if self.finding is None:
             regions = self.structures or None
+            options |= {"min_train": self.min_train, "min_val": self.min_val}
             figure, frame = localise(self.runs, store, structures=regions, **options)
         else:
             region = self.structures[0] if self.structures else None

@@ -121,6 +121,8 @@ def localisation_scores(
         )
     if not findings:
         raise InputError("There is nothing to localise: give at least one finding.")
+    for region in {name for f in findings for name in _regions_of(f, structures)} - {OWN}:
+        store.masks([], region)  # refuse one that the store lacks before anything is computed
     stages = [stage] if isinstance(stage, str) else list(stage)
     frames = []
     for finding in findings:
