@@ -155,7 +155,7 @@ def test_two_processes_train_as_one(store, tmp_path):
     assert one.log()["step"].tolist() == two.log()["step"].tolist() == [1, 2, 3, 4, 5]
     losses = [run.log()["loss"].tolist() for run in (one, two)]
     assert losses[1][:3] == pytest.approx(losses[0][:3], rel=5e-4)
-    assert losses[1] == pytest.approx(losses[0], rel=1e-2)  # rounding grows from step to step
+    assert losses[1] == pytest.approx(losses[0], rel=2e-3)  # rounding grows from step to step
     assert two.log()["retrieval"].tolist() == pytest.approx(
         one.log()["retrieval"].tolist(), abs=0.1
     )
