@@ -24,7 +24,7 @@ if __name__ == "__main__":
             "batch_size": 16,
             "steps": 5,
             "optimizer": "sgd",  # AdamW would blow rounding up to its full step
-            "lr": 0.001,  # three times as much, and rounding reaches the second decimal in five steps
+            "lr": 0.001,  # with three times as much, rounding reaches the second decimal
             "queue_size": 40,
             "projection": 16,
             "norm_splits": int(splits),
