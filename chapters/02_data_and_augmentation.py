@@ -561,7 +561,7 @@ Markdown(
 # the finding is still inside. Try the smallest crop on the granuloma.
 
 # %% tags=["nbval-ignore-output"]
-chosen = ["calcified granuloma", "pulmonary mass", "hiatal hernia", "fibrotic band"]
+chosen = ["calcified granuloma", "pulmonary mass", "hiatal hernia"]
 rows = np.array([shows[name][3] for name in chosen])
 AugmentationWidget(
     hospital_b.images[rows],
