@@ -950,7 +950,8 @@ print(f"rank correlation of AUC and enrichment over {len(pairs)} starts and find
 # - **One pretraining run for each method.** The series trained each method once, and so do our
 #   chapters. None of the intervals in this book covers the luck of that one run. Three seeds of the
 #   quick presets have been recorded (page *The quick presets*): a method's lead over random weights
-#   moved between them by up to 0.033, more than the quick MoCo and BarlowTwins lie apart.
+#   moved between them by up to 0.033, more than the quick MoCo and BarlowTwins lie apart. And the
+#   same seed of MoCo, trained on two threads instead of one, lost up to 0.082 of its AUC at 20 shots.
 # - **One target hospital.** Training, validation and test images of the probe come from the same
 #   department. How a probe travels to a third hospital was not measured by anybody here.
 # - **Ten findings, chosen by frequency.** The rarest diseases are excluded by the very rule that

@@ -116,6 +116,7 @@ SOURCES = {
         "24": "an L4's memory, GB",
         "106": "scxr/published_tables/training_cost.csv, printed as 106.0",
         "0.033": "book/presets.md: the gains of BarlowTwins' three seeds, 0.095 - 0.062",
+        "0.082": "book/preset-study.csv: MoCo's seed 0 at 20 shots, 0.653 and on two threads 0.571",
         "59": "60 - 1",
         "224": "SCARCE-CXR, part 6: the size of its pictures, pixels",
         "0.004": "0.05 / 12",
